@@ -1,0 +1,24 @@
+//! Positions, spans and random access to bytes: the floor that everything else stands on.
+
+mod cursor;
+mod file;
+mod source;
+mod span;
+
+pub use cursor::{Cursor, Error, ErrorKind};
+pub use file::FileSource;
+#[cfg(feature = "mmap")]
+pub use file::Mapping;
+pub use source::ReadAt;
+pub(crate) use source::{Positioned, read_vec};
+pub use span::{Offset, Span};
+
+/// A length as an index. Saturates on 32-bit machines, where the read that follows then fails.
+pub(crate) fn index(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}
+
+/// A length in memory as a length in a file.
+pub(crate) fn length(n: usize) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,17 @@
+//! Tensors as views of storages, proven to lie inside them, and the tree of places where a source holds them.
+
+mod cast;
+mod dtype;
+mod error;
+mod gather;
+mod storage;
+mod tree;
+mod view;
+
+pub use cast::{Cast, CastError};
+pub use dtype::{Dtype, Family, Layout};
+pub use error::{Error, ErrorKind};
+pub use gather::{Band, Reader, Scratch};
+pub use storage::{Place, Storage, StorageId, StreamId, Streams};
+pub use tree::{Entry, EntryId, Kind, Leaf, Step, Tree};
+pub use view::{Encoding, Tensor, TensorId, View, ViewSpec};
