@@ -47,6 +47,13 @@ impl Streams {
         id
     }
 
+    /// Puts another stream in the place of one that was added before it was complete.
+    pub fn replace(&mut self, id: StreamId, stream: Arc<dyn ReadAt>) {
+        if let Some(slot) = usize::try_from(id.0).ok().and_then(|i| self.0.get_mut(i)) {
+            *slot = stream;
+        }
+    }
+
     /// The stream behind a handle; an empty one for a handle of another checkpoint.
     pub fn stream(&self, id: StreamId) -> &dyn ReadAt {
         match usize::try_from(id.0).ok().and_then(|i| self.0.get(i)) {

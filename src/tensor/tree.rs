@@ -22,7 +22,7 @@ impl EntryId {
 /// How an entry is reached from its parent.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Step {
-    /// It is the root.
+    /// It adds nothing to the path: the root, and the values of a module taken together.
     Root,
     /// By a key of a mapping, in its documented text form.
     Key(Box<str>),

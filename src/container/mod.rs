@@ -1,0 +1,17 @@
+//! Containers: where in a source the pickles and the storages are. Nothing here looks inside a pickle.
+//!
+//! Each container has a module with `open`; [`detect`] says which one a source needs, by content and never by name.
+
+mod detect;
+mod error;
+mod storages;
+mod torch_legacy;
+mod torch_zip;
+mod zip;
+
+pub use detect::{Format, detect};
+pub use error::{Error, ErrorKind};
+pub use storages::Storages;
+pub use torch_legacy::{MAGIC as LEGACY_MAGIC, TorchLegacy};
+pub use torch_zip::TorchZip;
+pub use zip::{Archive, Member, Method, Stray};

@@ -1,0 +1,125 @@
+//! Torch's zip archive (torch 1.6 and later).
+//!
+//! ```text
+//! <prefix>/data.pkl      the object, protocol 2 by default; storages are persistent ids
+//! <prefix>/byteorder     "little" or "big"; absent in older files, which are little-endian
+//! <prefix>/data/<key>    one storage each
+//! <prefix>/version, <prefix>/.format_version, <prefix>/.storage_alignment, <prefix>/.data/serialization_id
+//! ```
+//!
+//! Source: `torch/serialization.py` and `caffe2/serialize/inline_container.cc`.
+
+use crate::bytes::ReadAt;
+use crate::limits::Limits;
+use crate::tensor::{Place, Storage, StreamId};
+
+use super::error::{Error, ErrorKind};
+use super::storages::Storages;
+use super::zip::{Archive, Member, Method};
+
+/// A torch archive.
+#[derive(Debug)]
+pub struct TorchZip {
+    archive: Archive,
+    pickle: Member,
+    storage_prefix: String,
+    big_endian: bool,
+}
+
+impl TorchZip {
+    /// Finds the one pickle and the byte order. `None` where the archive is no torch checkpoint.
+    ///
+    /// # Errors
+    /// A second `data.pkl` elsewhere in the archive, a byte order that is none.
+    pub fn open(source: &dyn ReadAt, archive: Archive, limits: &Limits) -> Result<Option<Self>, Error> {
+        let is_pickle =
+            |member: &&Member| member.name.split('/').next_back().is_some_and(|n| n == "data.pkl");
+        let Some(pickle) = archive.members().iter().find(is_pickle).cloned() else { return Ok(None) };
+        if let Some(second) = archive.members().iter().filter(is_pickle).nth(1) {
+            let kind = ErrorKind::SecondPickle(pickle.name.clone());
+            return Err(Error::new(Some(&second.name), second.header, kind));
+        }
+        let prefix = pickle.name.strip_suffix("data.pkl").unwrap_or_default().to_owned();
+        let big_endian = match archive.member(&format!("{prefix}byteorder")) {
+            Some(member) => byteorder(source, &archive, member, limits)?,
+            None => false,
+        };
+        Ok(Some(Self { archive, pickle, storage_prefix: format!("{prefix}data/"), big_endian }))
+    }
+
+    /// The archive.
+    pub fn archive(&self) -> &Archive {
+        &self.archive
+    }
+
+    /// The pickle of the checkpoint.
+    pub fn pickle(&self) -> &Member {
+        &self.pickle
+    }
+
+    /// Whether elements are big-endian.
+    pub fn big_endian(&self) -> bool {
+        self.big_endian
+    }
+
+    /// Whether a member only describes the archive: versions, alignment, byte order, and torch's random id.
+    pub fn is_bookkeeping(&self, member: &Member) -> bool {
+        /// The longest that torch writes is the id, of 40 digits.
+        const LONGEST: u64 = 64;
+        const NAMES: &[&str] = &[
+            "version",
+            ".format_version",
+            ".storage_alignment",
+            "byteorder",
+            ".data/serialization_id",
+            ".data/version",
+        ];
+        let prefix = self.pickle.name.strip_suffix("data.pkl").unwrap_or_default();
+        let record = member.name.strip_prefix(prefix);
+        member.size <= LONGEST && record.is_some_and(|record| NAMES.contains(&record))
+    }
+}
+
+fn byteorder(
+    source: &dyn ReadAt,
+    archive: &Archive,
+    member: &Member,
+    limits: &Limits,
+) -> Result<bool, Error> {
+    match archive.read(source, member, limits.inflated_pickle.min(4096))?.as_slice() {
+        b"little" => Ok(false),
+        b"big" => Ok(true),
+        other => {
+            let got =
+                String::from_utf8_lossy(other.get(..other.len().min(32)).unwrap_or_default()).into_owned();
+            let kind = ErrorKind::Record { got, expected: "\"little\" or \"big\"" };
+            Err(Error::new(Some(&member.name), member.data.start(), kind))
+        }
+    }
+}
+
+impl Storages for TorchZip {
+    fn storage(&self, key: &str, nbytes: u64) -> Result<Storage, Error> {
+        let name = format!("{}{key}", self.storage_prefix);
+        let Some(member) = self.archive.member(&name) else {
+            return Err(Error::new(Some(&name), self.pickle.header, ErrorKind::Missing));
+        };
+        // Longer records than the pickle says were written by old versions; what is beyond is accounted as unused.
+        if member.size < nbytes {
+            let kind = ErrorKind::Length { got: member.size, expected: nbytes };
+            return Err(Error::new(Some(&name), member.data.start(), kind));
+        }
+        let place = match member.method {
+            Method::Stored => Place::Stored { stream: StreamId::SOURCE, span: member.data },
+            Method::Deflated => Place::Deflated(member.data),
+        };
+        Ok(Storage {
+            key: key.into(),
+            entry: Some(name.into()),
+            place,
+            len: member.size,
+            big_endian: self.big_endian,
+            crc32: self.archive.checksum(member),
+        })
+    }
+}

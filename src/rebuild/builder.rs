@@ -1,0 +1,313 @@
+//! What a rebuild works with: the graph, the container that resolves storages, and the tensors found so far.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::bytes::{Offset, length, read_vec};
+use crate::container::Storages;
+use crate::limits::{LimitKind, Limits, check};
+use crate::pickle::{Call, Graph, Node, NodeId, Payload};
+use crate::tensor::{
+    Dtype, Encoding, Place, Storage, StorageId, StreamId, Streams, Tensor, TensorId, Tree, View, ViewSpec,
+};
+
+use super::allow::{Callable, allow, canonical};
+use super::error::{Error, ErrorKind};
+
+/// What a pickle is rebuilt from besides its graph.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The stream that the pickle was read from; its embedded data lies there.
+    pub stream: StreamId,
+    /// Where storages of persistent ids are; `None` in a pickle that stands alone.
+    pub storages: Option<&'a dyn Storages>,
+    /// Bounds.
+    pub limits: &'a Limits,
+    /// Lists tensors that depend on an uninterpreted call instead of failing.
+    pub skip_unresolved: bool,
+}
+
+impl std::fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+/// The tensors of a pickle, and where they stand in it.
+#[derive(Debug, Default)]
+pub struct Rebuilt {
+    /// Places, in the pickle's order.
+    pub tree: Tree,
+    /// Tensors.
+    pub tensors: Vec<Tensor>,
+    /// The storages that they are views of.
+    pub storages: Vec<Storage>,
+}
+
+pub(super) type Kinded<T> = Result<T, ErrorKind>;
+
+/// The state of one rebuild.
+pub(super) struct Builder<'a> {
+    pub(super) graph: &'a Graph,
+    pub(super) context: Context<'a>,
+    streams: &'a mut Streams,
+    pub(super) rebuilt: Rebuilt,
+    storages_by_key: HashMap<Box<str>, (StorageId, Option<Dtype>)>,
+    views_by_key: HashMap<Box<str>, StorageId>,
+    /// Small or decoded data, which becomes one stream at the end.
+    arena: Vec<u8>,
+    arena_stream: StreamId,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(graph: &'a Graph, context: Context<'a>, streams: &'a mut Streams) -> Self {
+        let arena_stream = streams.push(Arc::new(Vec::new()));
+        Self {
+            graph,
+            context,
+            streams,
+            rebuilt: Rebuilt::default(),
+            storages_by_key: HashMap::new(),
+            views_by_key: HashMap::new(),
+            arena: Vec::new(),
+            arena_stream,
+        }
+    }
+
+    pub(super) fn finish(self) -> Rebuilt {
+        self.streams.replace(self.arena_stream, Arc::new(self.arena));
+        self.rebuilt
+    }
+
+    // Names.
+
+    /// Module and name of a global, in Python 3's terms.
+    pub(super) fn global_name(&self, id: NodeId) -> Option<(&'a str, &'a str)> {
+        let graph = self.graph;
+        let global = graph.as_global(id)?;
+        Some((canonical(&global.module, graph.protocol()), &global.name))
+    }
+
+    /// What an object is, if it is an allowlisted name.
+    pub(super) fn callable(&self, id: NodeId) -> Option<Callable> {
+        self.global_name(id).and_then(|(module, name)| allow(module, name))
+    }
+
+    /// Full name of what a call calls, for messages.
+    pub(super) fn callable_name(&self, call: &Call) -> Box<str> {
+        match self.global_name(call.callable) {
+            Some((module, name)) => format!("{module}.{name}").into(),
+            None => self.graph.node(call.callable).type_name().into(),
+        }
+    }
+
+    pub(super) fn error(&self, call: &Call, kind: ErrorKind) -> Error {
+        Error { callable: self.callable_name(call), offset: call.offset, kind }
+    }
+
+    // Arguments.
+
+    /// An argument that has to be something else: says what it is, and which call hides it where one does.
+    pub(super) fn wrong(&self, id: NodeId, position: usize, expected: &'static str) -> ErrorKind {
+        if let Some(call) = self.graph.call(id)
+            && self.callable(call.callable).is_none()
+        {
+            return ErrorKind::Unresolved { callable: self.callable_name(call), at: call.offset };
+        }
+        ErrorKind::Argument { position, found: self.graph.node(id).type_name(), expected }
+    }
+
+    pub(super) fn int(&self, id: NodeId, position: usize) -> Kinded<i64> {
+        self.graph.int(id).ok_or_else(|| self.wrong(id, position, "an integer"))
+    }
+
+    /// A tuple, list or `torch.Size` of integers.
+    pub(super) fn ints(&self, id: NodeId, position: usize) -> Kinded<Vec<i64>> {
+        let expected = "a tuple of integers";
+        let items = self.items(id).ok_or_else(|| self.wrong(id, position, expected))?;
+        items
+            .iter()
+            .map(|item| self.graph.int(*item).ok_or_else(|| self.wrong(*item, position, expected)))
+            .collect()
+    }
+
+    /// The items of a tuple, a list, or an allowlisted sequence made from one.
+    pub(super) fn items(&self, id: NodeId) -> Option<&'a [NodeId]> {
+        let graph = self.graph;
+        if let Some(call) = graph.call(id) {
+            let sequence = self.callable(call.callable) == Some(Callable::Sequence);
+            return match graph.tuple(call.args)? {
+                [] if sequence => Some(&[]),
+                [items] if sequence => graph.sequence(*items),
+                _ => None,
+            };
+        }
+        graph.sequence(id)
+    }
+
+    pub(super) fn args(&self, call: &'a Call) -> Kinded<&'a [NodeId]> {
+        self.graph.tuple(call.args).ok_or_else(|| self.wrong(call.args, 0, "a tuple of arguments"))
+    }
+
+    // Embedded data.
+
+    /// Bytes given as `bytes`, as `bytearray`, as a Python 2 string, or as text in Latin-1.
+    pub(super) fn data(&mut self, id: NodeId, position: usize) -> Kinded<Place> {
+        let graph = self.graph;
+        match graph.node(id) {
+            Node::Bytes(payload) | Node::ByteArray(payload) | Node::Str2(payload) => self.payload(payload),
+            // Python 3 reads a Python 2 pickle's arrays as text when it is told to decode strings as Latin-1.
+            Node::Str(_) | Node::LongStr(_) => self.latin1(id, position),
+            Node::Call(call) => match (self.callable(call.callable), graph.tuple(call.args)) {
+                (Some(Callable::Encode), Some([text, codec])) => {
+                    self.check_codec(*codec)?;
+                    self.latin1(*text, position)
+                }
+                (Some(Callable::ByteArray), Some([])) => self.payload(&Payload::Inline(Arc::new([]))),
+                (Some(Callable::ByteArray), Some([inner])) if graph.int(*inner).is_none() => {
+                    self.data(*inner, position)
+                }
+                (Some(Callable::ByteArray), Some([inner, codec])) => {
+                    self.check_codec(*codec)?;
+                    self.latin1(*inner, position)
+                }
+                _ => Err(self.wrong(id, position, "bytes")),
+            },
+            _ => Err(self.wrong(id, position, "bytes")),
+        }
+    }
+
+    pub(super) fn check_codec(&self, id: NodeId) -> Kinded<()> {
+        match self.graph.text(id).as_deref() {
+            Some("latin1" | "latin-1") => Ok(()),
+            Some(other) => Err(ErrorKind::Codec(other.into())),
+            None => Err(self.wrong(id, 1, "the name of a codec")),
+        }
+    }
+
+    fn payload(&mut self, payload: &Payload) -> Kinded<Place> {
+        match payload {
+            Payload::Span(span) => Ok(Place::Stored { stream: self.context.stream, span: *span }),
+            Payload::Inline(bytes) => Ok(self.keep(bytes)),
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> Place {
+        let start = length(self.arena.len());
+        self.arena.extend_from_slice(bytes);
+        let span = crate::bytes::Span::between(start, start.saturating_add(length(bytes.len())));
+        Place::Stored { stream: self.arena_stream, span }
+    }
+
+    fn latin1(&mut self, id: NodeId, position: usize) -> Kinded<Place> {
+        let graph = self.graph;
+        let loaded;
+        let text = match graph.node(id) {
+            Node::Str(text) => &**text,
+            Node::LongStr(span) => {
+                check(LimitKind::StringBytes, self.context.limits.string_bytes, span.len())?;
+                let bytes = read_vec(self.streams.stream(self.context.stream), *span);
+                loaded = bytes.map_err(|e| ErrorKind::Io(Arc::new(e)))?;
+                std::str::from_utf8(&loaded).map_err(|_| self.wrong(id, position, "text in Latin-1"))?
+            }
+            Node::Str2(payload) => return self.payload(payload),
+            _ => return Err(self.wrong(id, position, "text in Latin-1")),
+        };
+        let decoded: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
+        let decoded = decoded.ok_or(ErrorKind::Argument {
+            position,
+            found: "other text",
+            expected: "text in Latin-1",
+        })?;
+        Ok(self.keep(&decoded))
+    }
+
+    // Storages and tensors.
+
+    /// A storage of embedded data.
+    pub(super) fn embedded(&mut self, place: Place, big_endian: bool) -> StorageId {
+        let len = if let Place::Stored { span, .. } = place { span.len() } else { 0 };
+        let key: Box<str> = "".into();
+        self.add_storage(Storage { key, entry: None, place, len, big_endian, crc32: None })
+    }
+
+    pub(super) fn add_storage(&mut self, storage: Storage) -> StorageId {
+        let id = StorageId(u32::try_from(self.rebuilt.storages.len()).unwrap_or(u32::MAX));
+        self.rebuilt.storages.push(storage);
+        id
+    }
+
+    pub(super) fn storage_of_key(
+        &mut self,
+        key: &str,
+        dtype: Option<Dtype>,
+        nbytes: u64,
+    ) -> Kinded<StorageId> {
+        if let Some((id, known)) = self.storages_by_key.get_mut(key) {
+            match (*known, dtype) {
+                (Some(first), Some(second)) if first != second => {
+                    let empty = self.rebuilt.storages.get(id.index()).is_some_and(|storage| storage.len == 0);
+                    if !empty {
+                        return Err(ErrorKind::StorageType { key: key.into(), first, second });
+                    }
+                }
+                (None, Some(_)) => *known = dtype,
+                _ => {}
+            }
+            return Ok(*id);
+        }
+        let container =
+            self.context.storages.ok_or(ErrorKind::PersistentId("this kind of file has no storages"))?;
+        let storage = container.storage(key, nbytes)?;
+        let id = self.add_storage(storage);
+        self.storages_by_key.insert(key.into(), (id, dtype));
+        Ok(id)
+    }
+
+    /// A storage that is part of another: the views of the legacy format.
+    pub(super) fn storage_view(
+        &mut self,
+        view_key: &str,
+        root: StorageId,
+        offset: u64,
+        len: u64,
+    ) -> Kinded<StorageId> {
+        if let Some(id) = self.views_by_key.get(view_key) {
+            return Ok(*id);
+        }
+        let outside = ErrorKind::PersistentId("storage view outside its storage");
+        let root =
+            self.rebuilt.storages.get(root.index()).ok_or(ErrorKind::PersistentId("storage is missing"))?;
+        let Place::Stored { stream, span } = root.place else { return Err(outside) };
+        let span = span.sub(offset, len).ok_or(outside)?;
+        let storage =
+            Storage { key: view_key.into(), place: Place::Stored { stream, span }, len, ..root.clone() };
+        let id = self.add_storage(storage);
+        self.views_by_key.insert(view_key.into(), id);
+        Ok(id)
+    }
+
+    pub(super) fn storage(&self, id: StorageId) -> Option<&Storage> {
+        self.rebuilt.storages.get(id.index())
+    }
+
+    /// Proves a view and adds it as a tensor.
+    pub(super) fn tensor(&mut self, id: StorageId, spec: &ViewSpec) -> Kinded<TensorId> {
+        let storage = self.storage(id).ok_or(ErrorKind::PersistentId("storage is missing"))?;
+        let view = View::new(id, storage, spec, self.context.limits)?;
+        let encoding = (spec.dtype.layout() == crate::tensor::Layout::PairDimension)
+            .then(|| Box::new(Encoding { kind: "complex", part: "values", scheme: None, axis: None }));
+        Ok(self.add_tensor(Tensor { view, encoding }))
+    }
+
+    pub(super) fn add_tensor(&mut self, tensor: Tensor) -> TensorId {
+        let id = TensorId(u32::try_from(self.rebuilt.tensors.len()).unwrap_or(u32::MAX));
+        self.rebuilt.tensors.push(tensor);
+        id
+    }
+
+    /// Where a node stands, for errors about nodes that are no calls.
+    pub(super) fn offset(&self, id: NodeId) -> Offset {
+        self.graph.call(id).map_or(Offset(0), |call| call.offset)
+    }
+}

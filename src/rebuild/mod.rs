@@ -1,0 +1,24 @@
+//! From recorded calls to tensors: what the allowlisted callables would have made, worked out here and never by
+//! calling them.
+//!
+//! [`allow`] is the one table of callables. [`rebuild`] walks the graph from the root of a pickle and yields a
+//! [`Tree`](crate::tensor::Tree) of the places that hold tensors, the tensors as proven views, and their storages.
+//! Everything that is not in the table stays inert: its arguments and state are walked, because honest objects carry
+//! tensors there.
+
+mod allow;
+mod builder;
+mod children;
+mod error;
+mod module;
+mod numpy;
+mod persistent;
+mod torch;
+mod values;
+mod walk;
+
+pub use allow::{Callable, allow, canonical};
+pub use builder::{Context, Rebuilt};
+pub use error::{Error, ErrorKind};
+pub use persistent::{ELEMENT_UNKNOWN, element_size, storage_keys};
+pub use walk::rebuild;

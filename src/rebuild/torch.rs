@@ -1,0 +1,324 @@
+//! Tensors of torch, in every form that its versions have pickled them in.
+//!
+//! Source: `torch/_utils.py` and `torch/_tensor.py`; for the oldest forms `torch/tensor.py` and
+//! `torch/autograd/variable.py` of torch 0.1 to 0.3.
+
+use crate::pickle::{Call, Node, NodeId};
+use crate::tensor::{Dtype, Family, TensorId, ViewSpec};
+
+use super::allow::{Callable, TensorForm, dtype};
+use super::builder::{Builder, Kinded};
+use super::error::ErrorKind;
+
+/// What an interpreted call made.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Made {
+    /// A tensor, and objects that carry further attributes of it.
+    Tensor(TensorId, Vec<NodeId>),
+    /// A tensor that cannot be written.
+    LeftOut { reason: &'static str, bytes: u64 },
+}
+
+/// A parameter of a subclass whose data is rebuilt by another function: no honest object nests deeper.
+const NESTING: usize = 8;
+
+impl<'a> Builder<'a> {
+    /// What a call of an allowlisted callable that makes tensors made; `None` where it makes something else.
+    pub(super) fn make(&mut self, id: NodeId) -> Option<Kinded<Made>> {
+        self.make_nested(id, 0)
+    }
+
+    fn make_nested(&mut self, id: NodeId, depth: usize) -> Option<Kinded<Made>> {
+        let graph = self.graph;
+        if let Node::Persistent(_) = graph.node(id) {
+            return self.bare_storage(id);
+        }
+        let call = graph.call(id)?;
+        let callable = self.callable(call.callable)?;
+        self.dispatch(callable, call, call.args, depth)
+    }
+
+    fn dispatch(
+        &mut self,
+        callable: Callable,
+        call: &'a Call,
+        args: NodeId,
+        depth: usize,
+    ) -> Option<Kinded<Made>> {
+        let graph = self.graph;
+        let Some(args) = graph.tuple(args) else {
+            return makes_tensors(callable).then(|| Err(self.wrong(args, 0, "a tuple of arguments")));
+        };
+        Some(match callable {
+            Callable::Tensor(form) => self.plain(form, args).and_then(|made| unchanged(call, made)),
+            Callable::Parameter => self.parameter(args, depth),
+            Callable::ParameterClass => self.parameter_class(call, args, depth),
+            Callable::TensorClass => self.tensor_class(call),
+            Callable::FromType => self.from_type(call, args, depth),
+            Callable::Meta => Ok(Made::LeftOut { reason: "no data", bytes: 0 }),
+            Callable::DeviceFromNumpy => self.device_from_numpy(args),
+            Callable::DeviceFromCpu => self.inner(args, 0, depth),
+            Callable::NdArray => return self.ndarray(call),
+            Callable::FromBuffer => self.from_buffer(args),
+            _ => return None,
+        })
+    }
+
+    /// A storage that was saved by itself is a tensor of one dimension.
+    fn bare_storage(&mut self, id: NodeId) -> Option<Kinded<Made>> {
+        if let Node::Persistent(pid) = self.graph.node(id)
+            && self.module_class(*pid).is_some()
+        {
+            return None;
+        }
+        Some(self.bare_storage_tensor(id))
+    }
+
+    fn bare_storage_tensor(&mut self, id: NodeId) -> Kinded<Made> {
+        let Some(resolved) = self.resolve_storage(id, 0)? else {
+            return Ok(Made::LeftOut { reason: "no data", bytes: 0 });
+        };
+        let dtype = resolved.dtype.unwrap_or(Dtype::U8);
+        let len = self.storage(resolved.storage).map_or(0, |storage| storage.len);
+        let count = len.checked_div(dtype.size()).and_then(|n| i64::try_from(n).ok()).unwrap_or(i64::MAX);
+        let spec = ViewSpec { shape: vec![count], strides: vec![1], ..empty_spec(dtype) };
+        Ok(Made::Tensor(self.tensor(resolved.storage, &spec)?, Vec::new()))
+    }
+
+    /// `_rebuild_tensor`, `_v2`, `_v3`.
+    fn plain(&mut self, form: TensorForm, args: &[NodeId]) -> Kinded<Made> {
+        let (base, rest, element) = match (form, args) {
+            (TensorForm::V1, [s, o, z, t]) => ([*s, *o, *z, *t], [None, None], None),
+            (TensorForm::V2, [s, o, z, t, _grad, hooks]) => ([*s, *o, *z, *t], [Some(*hooks), None], None),
+            (TensorForm::V2, [s, o, z, t, _grad, hooks, meta]) => {
+                ([*s, *o, *z, *t], [Some(*hooks), Some(*meta)], None)
+            }
+            (TensorForm::V3, [s, o, z, t, _grad, hooks, dtype]) => {
+                ([*s, *o, *z, *t], [Some(*hooks), None], Some(*dtype))
+            }
+            (TensorForm::V3, [s, o, z, t, _grad, hooks, dtype, meta]) => {
+                ([*s, *o, *z, *t], [Some(*hooks), Some(*meta)], Some(*dtype))
+            }
+            _ => {
+                let expected = match form {
+                    TensorForm::V1 => "4",
+                    TensorForm::V2 => "6 or 7",
+                    TensorForm::V3 => "7 or 8",
+                };
+                return Err(ErrorKind::ArgumentCount { found: args.len(), expected });
+            }
+        };
+        let [hooks, metadata] = rest;
+        hooks.map_or(Ok(()), |hooks| self.check_hooks(hooks))?;
+        let (negated, conjugated) = metadata.map_or(Ok((false, false)), |meta| self.math_bits(meta))?;
+        let element = element.map(|id| self.torch_dtype(id, 6)).transpose()?;
+        let mut spec = self.spec(&base)?;
+        (spec.negated, spec.conjugated) = (negated, conjugated);
+        self.view_of(base[0], element, spec)
+    }
+
+    fn spec(&self, [_, offset, size, stride]: &[NodeId; 4]) -> Kinded<ViewSpec> {
+        Ok(ViewSpec {
+            offset: self.int(*offset, 1)?,
+            shape: self.ints(*size, 2)?,
+            strides: self.ints(*stride, 3)?,
+            ..empty_spec(Dtype::U8)
+        })
+    }
+
+    fn view_of(&mut self, storage: NodeId, element: Option<Dtype>, mut spec: ViewSpec) -> Kinded<Made> {
+        let Some(resolved) = self.resolve_storage(storage, 0)? else {
+            return Ok(Made::LeftOut { reason: "no data", bytes: 0 });
+        };
+        let untyped =
+            ErrorKind::Argument { position: 0, found: "an untyped storage", expected: "a typed storage" };
+        spec.dtype = element.or(resolved.dtype).ok_or(untyped)?;
+        Ok(Made::Tensor(self.tensor(resolved.storage, &spec)?, Vec::new()))
+    }
+
+    /// An element type given as a name of torch.
+    pub(super) fn torch_dtype(&self, id: NodeId, position: usize) -> Kinded<Dtype> {
+        match self.global_name(id) {
+            Some(("torch", name)) if dtype(name).is_some() => Ok(dtype(name).unwrap_or(Dtype::U8)),
+            Some(("torch", _)) => Err(ErrorKind::Unsupported("this element type")),
+            _ => Err(self.wrong(id, position, "an element type of torch")),
+        }
+    }
+
+    /// Hooks would run on the tensor: only an empty dictionary is honest.
+    fn check_hooks(&self, id: NodeId) -> Kinded<()> {
+        let graph = self.graph;
+        let empty = match graph.node(id) {
+            Node::None => true,
+            Node::Dict(items) => items.is_empty(),
+            Node::Call(call) => {
+                let mapping = self.callable(call.callable) == Some(Callable::Mapping);
+                let no_args = match graph.tuple(call.args) {
+                    Some([]) => true,
+                    Some([only]) => graph.sequence(*only).is_some_and(<[NodeId]>::is_empty),
+                    _ => false,
+                };
+                mapping && no_args && call.items().is_empty() && call.states().next().is_none()
+            }
+            _ => false,
+        };
+        if empty { Ok(()) } else { Err(ErrorKind::Hooks) }
+    }
+
+    /// `{"neg": bool, "conj": bool}`; anything else could change what the bytes mean.
+    fn math_bits(&self, id: NodeId) -> Kinded<(bool, bool)> {
+        let graph = self.graph;
+        let entries = match graph.node(id) {
+            Node::None => return Ok((false, false)),
+            Node::Dict(items) => graph.entries(items),
+            _ => return Err(self.wrong(id, 6, "a dict")),
+        };
+        let mut bits = (false, false);
+        for (key, value) in entries {
+            let set = *graph.node(value) == Node::Bool(true);
+            match graph.text(key).as_deref() {
+                Some("neg") => bits.0 = set,
+                Some("conj") => bits.1 = set,
+                other => return Err(ErrorKind::Metadata(other.unwrap_or("(no text)").into())),
+            }
+        }
+        Ok(bits)
+    }
+
+    /// The tensor that an argument is.
+    fn inner(&mut self, args: &[NodeId], position: usize, depth: usize) -> Kinded<Made> {
+        let id =
+            *args.get(position).ok_or(ErrorKind::ArgumentCount { found: args.len(), expected: "more" })?;
+        if depth >= NESTING {
+            return Err(ErrorKind::Unsupported("a tensor nested in so many others"));
+        }
+        match self.make_nested(id, depth.saturating_add(1)) {
+            Some(made) => made,
+            None => Err(self.wrong(id, position, "a tensor")),
+        }
+    }
+
+    /// `_rebuild_parameter(data, requires_grad, hooks[, state])`
+    fn parameter(&mut self, args: &[NodeId], depth: usize) -> Kinded<Made> {
+        let state = match args {
+            [_, _, hooks] => self.check_hooks(*hooks).map(|()| None)?,
+            [_, _, hooks, state] => self.check_hooks(*hooks).map(|()| Some(*state))?,
+            _ => return Err(ErrorKind::ArgumentCount { found: args.len(), expected: "3 or 4" }),
+        };
+        let made = self.inner(args, 0, depth)?;
+        Ok(with_attributes(made, state))
+    }
+
+    /// The class `Parameter`: data as argument, or as the first of five items of its state.
+    fn parameter_class(&mut self, call: &Call, args: &[NodeId], depth: usize) -> Kinded<Made> {
+        let state = call.states().next().and_then(|state| self.graph.tuple(state));
+        let data = match (args.first(), state) {
+            (Some(data), _) => *data,
+            (None, Some([data, _, _, _, hooks])) => {
+                self.check_hooks(*hooks)?;
+                *data
+            }
+            (None, Some([_, _, _, _])) => return self.tensor_class(call),
+            _ => return Err(ErrorKind::ArgumentCount { found: args.len(), expected: "1 or 2" }),
+        };
+        self.inner(&[data], 0, depth)
+    }
+
+    /// `torch.FloatTensor` and its kin: made empty, filled by a state of `(storage, offset, size, stride)`.
+    fn tensor_class(&mut self, call: &Call) -> Kinded<Made> {
+        let state = call.states().next().and_then(|state| self.graph.tuple(state));
+        match state {
+            Some([storage, offset, size, stride]) => {
+                let base = [*storage, *offset, *size, *stride];
+                let spec = self.spec(&base)?;
+                self.view_of(*storage, None, spec)
+            }
+            // An empty tensor was pickled without a storage.
+            Some([]) => Ok(Made::LeftOut { reason: "no data", bytes: 0 }),
+            _ => Err(ErrorKind::Argument {
+                position: 0,
+                found: "no state",
+                expected: "(storage, offset, size, stride)",
+            }),
+        }
+    }
+
+    /// `_rebuild_from_type_v2(func, type, args, state)`: `func` is looked up in the allowlist as any callable is.
+    fn from_type(&mut self, call: &'a Call, args: &'a [NodeId], depth: usize) -> Kinded<Made> {
+        let [function, _class, inner_args, state] = args else {
+            return Err(ErrorKind::ArgumentCount { found: args.len(), expected: "4" });
+        };
+        if depth >= NESTING {
+            return Err(ErrorKind::Unsupported("a tensor nested in so many others"));
+        }
+        let callable = self.callable(*function).filter(|callable| makes_tensors(*callable));
+        let callable = callable.ok_or_else(|| self.wrong(*function, 0, "a rebuilding function"))?;
+        let made = self.dispatch(callable, call, *inner_args, depth.saturating_add(1));
+        let made = made.unwrap_or_else(|| Err(self.wrong(*function, 0, "a rebuilding function")))?;
+        Ok(with_attributes(made, Some(*state)))
+    }
+
+    /// `_rebuild_device_tensor_from_numpy(array, dtype, device, requires_grad)`
+    fn device_from_numpy(&mut self, args: &'a [NodeId]) -> Kinded<Made> {
+        let [array, element, ..] = args else {
+            return Err(ErrorKind::ArgumentCount { found: args.len(), expected: "4" });
+        };
+        let element = self.torch_dtype(*element, 1)?;
+        let made = self.make(*array).unwrap_or_else(|| Err(self.wrong(*array, 0, "an array")))?;
+        let found = match &made {
+            Made::Tensor(tensor, _) => {
+                self.rebuilt.tensors.get(tensor.index()).map(|tensor| tensor.view.dtype())
+            }
+            Made::LeftOut { .. } => Some(element),
+        };
+        // Numpy has no bfloat16, so that torch widens it: writing it as it is stored would change its type.
+        if found == Some(element) {
+            Ok(made)
+        } else {
+            Err(ErrorKind::Unsupported("a device tensor of another type"))
+        }
+    }
+}
+
+/// Whether an allowlisted callable makes a tensor, so that arguments it cannot take are an error.
+fn makes_tensors(callable: Callable) -> bool {
+    matches!(
+        callable,
+        Callable::Tensor(_)
+            | Callable::Parameter
+            | Callable::ParameterClass
+            | Callable::TensorClass
+            | Callable::FromType
+            | Callable::Meta
+            | Callable::DeviceFromNumpy
+            | Callable::DeviceFromCpu
+    )
+}
+
+fn with_attributes(made: Made, state: Option<NodeId>) -> Made {
+    match made {
+        Made::Tensor(tensor, mut attributes) => {
+            attributes.extend(state);
+            Made::Tensor(tensor, attributes)
+        }
+        left_out @ Made::LeftOut { .. } => left_out,
+    }
+}
+
+/// A rebuilt tensor has no state to build and no items to set.
+fn unchanged(call: &Call, made: Made) -> Kinded<Made> {
+    let changed = call.states().next().is_some() || !call.items().is_empty() || !call.appended().is_empty();
+    if changed { Err(ErrorKind::Changed) } else { Ok(made) }
+}
+
+pub(super) fn empty_spec(dtype: Dtype) -> ViewSpec {
+    ViewSpec {
+        dtype,
+        family: Family::Torch,
+        offset: 0,
+        shape: Vec::new(),
+        strides: Vec::new(),
+        negated: false,
+        conjugated: false,
+    }
+}
