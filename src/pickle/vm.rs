@@ -203,7 +203,7 @@ impl<'a> Vm<'a> {
             code::STRING => self.push_quoted(&op.arg)?,
             code::BINSTRING | code::SHORT_BINSTRING => self.push_bytes(op.arg, Node::Str2)?,
             code::BINBYTES | code::SHORT_BINBYTES | code::BINBYTES8 => {
-                self.push_bytes(op.arg, Node::Bytes)?
+                self.push_bytes(op.arg, Node::Bytes)?;
             }
             code::BYTEARRAY8 => self.push_bytes(op.arg, Node::ByteArray)?,
             code::UNICODE => self.push_raw_unicode(&op.arg)?,

@@ -155,7 +155,9 @@ impl<'a> Builder<'a> {
     pub(super) fn data(&mut self, id: NodeId, position: usize) -> Kinded<Place> {
         let graph = self.graph;
         match graph.node(id) {
-            Node::Bytes(payload) | Node::ByteArray(payload) | Node::Str2(payload) => self.payload(payload),
+            Node::Bytes(payload) | Node::ByteArray(payload) | Node::Str2(payload) => {
+                Ok(self.payload(payload))
+            }
             // Python 3 reads a Python 2 pickle's arrays as text when it is told to decode strings as Latin-1.
             Node::Str(_) | Node::LongStr(_) => self.latin1(id, position),
             Node::Call(call) => match (self.callable(call.callable), graph.tuple(call.args)) {
@@ -163,7 +165,7 @@ impl<'a> Builder<'a> {
                     self.check_codec(*codec)?;
                     self.latin1(*text, position)
                 }
-                (Some(Callable::ByteArray), Some([])) => self.payload(&Payload::Inline(Arc::new([]))),
+                (Some(Callable::ByteArray), Some([])) => Ok(self.payload(&Payload::Inline(Arc::new([])))),
                 (Some(Callable::ByteArray), Some([inner])) if graph.int(*inner).is_none() => {
                     self.data(*inner, position)
                 }
@@ -185,10 +187,10 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn payload(&mut self, payload: &Payload) -> Kinded<Place> {
+    fn payload(&mut self, payload: &Payload) -> Place {
         match payload {
-            Payload::Span(span) => Ok(Place::Stored { stream: self.context.stream, span: *span }),
-            Payload::Inline(bytes) => Ok(self.keep(bytes)),
+            Payload::Span(span) => Place::Stored { stream: self.context.stream, span: *span },
+            Payload::Inline(bytes) => self.keep(bytes),
         }
     }
 
@@ -210,7 +212,7 @@ impl<'a> Builder<'a> {
                 loaded = bytes.map_err(|e| ErrorKind::Io(Arc::new(e)))?;
                 std::str::from_utf8(&loaded).map_err(|_| self.wrong(id, position, "text in Latin-1"))?
             }
-            Node::Str2(payload) => return self.payload(payload),
+            Node::Str2(payload) => return Ok(self.payload(payload)),
             _ => return Err(self.wrong(id, position, "text in Latin-1")),
         };
         let decoded: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();

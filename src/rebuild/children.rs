@@ -75,7 +75,9 @@ impl<'a> Builder<'a> {
             // (class, base, state of the base)
             Some(("copyreg", "_reconstructor")) => {
                 let base = graph.tuple(call.args).and_then(|args| args.get(2));
-                base.into_iter().for_each(|state| self.attributes(*state, out));
+                if let Some(state) = base {
+                    self.attributes(*state, out);
+                }
             }
             _ => indexed(graph.sequence(call.args).unwrap_or_default(), out),
         }

@@ -20,5 +20,5 @@ mod walk;
 pub use allow::{Callable, allow, canonical};
 pub use builder::{Context, Rebuilt};
 pub use error::{Error, ErrorKind};
-pub use persistent::{ELEMENT_UNKNOWN, element_size, storage_keys};
+pub use persistent::storage_keys;
 pub use walk::rebuild;

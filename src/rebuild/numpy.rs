@@ -65,7 +65,7 @@ impl<'a> Builder<'a> {
     }
 
     /// `_frombuffer(data, dtype, shape, order)`
-    pub(super) fn from_buffer(&mut self, args: &[NodeId]) -> Kinded<Made> {
+    pub(super) fn frombuffer(&mut self, args: &[NodeId]) -> Kinded<Made> {
         let [data, dtype, shape, order] = args else {
             return Err(ErrorKind::ArgumentCount { found: args.len(), expected: "4" });
         };

@@ -8,9 +8,6 @@ use super::allow::{Callable, allow, canonical};
 use super::builder::{Builder, Kinded};
 use super::error::ErrorKind;
 
-/// Element size of a storage that no tensor refers to.
-pub const ELEMENT_UNKNOWN: Option<u64> = None;
-
 /// A storage as an interpreted callable sees it.
 pub(super) struct Resolved {
     pub(super) storage: StorageId,
@@ -36,9 +33,9 @@ fn storage_ref(graph: &Graph, pid: NodeId) -> Kinded<StorageRef<'_>> {
         return Err(bad("it does not begin with \"storage\""));
     }
     let class = graph.as_global(*class).ok_or(bad("its class is no name"))?;
-    let class = match allow(canonical(&class.module, graph.protocol()), &class.name) {
-        Some(Callable::Storage(dtype)) => dtype,
-        _ => return Err(bad("its class is no storage class")),
+    let module = canonical(&class.module, graph.protocol());
+    let Some(Callable::Storage(class)) = allow(module, &class.name) else {
+        return Err(bad("its class is no storage class"));
     };
     let key = key_text(graph, *key).ok_or(bad("its key is no text"))?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
@@ -70,7 +67,7 @@ fn is_tag(graph: &Graph, id: NodeId, tag: &str) -> bool {
 }
 
 /// Bytes of one element of the storage that a persistent id names, and its key.
-pub fn element_size(graph: &Graph, pid: NodeId) -> Option<(Box<str>, u64)> {
+fn element_size(graph: &Graph, pid: NodeId) -> Option<(Box<str>, u64)> {
     let storage = storage_ref(graph, pid).ok()?;
     Some(((&*storage.key).into(), storage.class.map_or(1, Dtype::size)))
 }

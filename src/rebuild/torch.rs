@@ -54,12 +54,12 @@ impl<'a> Builder<'a> {
             Callable::Parameter => self.parameter(args, depth),
             Callable::ParameterClass => self.parameter_class(call, args, depth),
             Callable::TensorClass => self.tensor_class(call),
-            Callable::FromType => self.from_type(call, args, depth),
+            Callable::FromType => self.typed(call, args, depth),
             Callable::Meta => Ok(Made::LeftOut { reason: "no data", bytes: 0 }),
             Callable::DeviceFromNumpy => self.device_from_numpy(args),
             Callable::DeviceFromCpu => self.inner(args, 0, depth),
             Callable::NdArray => return self.ndarray(call),
-            Callable::FromBuffer => self.from_buffer(args),
+            Callable::FromBuffer => self.frombuffer(args),
             _ => return None,
         })
     }
@@ -244,7 +244,7 @@ impl<'a> Builder<'a> {
     }
 
     /// `_rebuild_from_type_v2(func, type, args, state)`: `func` is looked up in the allowlist as any callable is.
-    fn from_type(&mut self, call: &'a Call, args: &'a [NodeId], depth: usize) -> Kinded<Made> {
+    fn typed(&mut self, call: &'a Call, args: &'a [NodeId], depth: usize) -> Kinded<Made> {
         let [function, _class, inner_args, state] = args else {
             return Err(ErrorKind::ArgumentCount { found: args.len(), expected: "4" });
         };
