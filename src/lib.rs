@@ -10,10 +10,13 @@
         clippy::as_conversions
     )
 )]
+pub mod accounting;
 pub mod bytes;
+pub mod checkpoint;
 pub mod container;
 pub mod limits;
 pub mod pickle;
+pub mod policy;
 pub mod progress;
 pub mod rebuild;
 pub mod tensor;

@@ -62,6 +62,11 @@ impl TorchZip {
         self.big_endian
     }
 
+    /// Whether a member is the record of a storage.
+    pub fn is_record(&self, member: &Member) -> bool {
+        member.name.starts_with(&self.storage_prefix)
+    }
+
     /// Whether a member only describes the archive: versions, alignment, byte order, and torch's random id.
     pub fn is_bookkeeping(&self, member: &Member) -> bool {
         /// The longest that torch writes is the id, of 40 digits.

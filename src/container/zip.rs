@@ -56,6 +56,16 @@ pub struct Stray {
     pub entry: Option<Box<str>>,
 }
 
+impl std::fmt::Display for Stray {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (what, n, at) = (self.what, self.span.len(), crate::bytes::Offset(self.span.start()));
+        match &self.entry {
+            Some(entry) => write!(f, "{}: {what} of {n} bytes at {at}", entry.escape_debug()),
+            None => write!(f, "{what} of {n} bytes at {at}"),
+        }
+    }
+}
+
 /// A zip archive, opened and checked; no weights are read.
 #[derive(Debug)]
 pub struct Archive {
@@ -161,6 +171,27 @@ impl Archive {
             Some(stated) if stated != got => Err(error(ErrorKind::Crc { got, stated })),
             _ => Ok(bytes),
         }
+    }
+
+    /// Checks the bytes of a stored member against its checksum, in fixed memory.
+    ///
+    /// # Errors
+    /// A wrong checksum; I/O.
+    pub fn verify(&self, source: &dyn ReadAt, member: &Member) -> Result<(), Error> {
+        /// Bytes read at a time.
+        const BLOCK: u64 = 256 * 1024;
+        let Some(stated) = self.checksum(member) else { return Ok(()) };
+        let mut hasher = crc32fast::Hasher::new();
+        let mut at = member.data.start();
+        while at < member.data.end() {
+            let next = at.saturating_add(BLOCK).min(member.data.end());
+            let block = read_vec(source, Span::between(at, next));
+            hasher.update(&block.map_err(|e| Error::io(Some(&member.name), at, e))?);
+            at = next;
+        }
+        let got = hasher.finalize();
+        let wrong = || Error::new(Some(&member.name), member.data.start(), ErrorKind::Crc { got, stated });
+        if got == stated { Ok(()) } else { Err(wrong()) }
     }
 
     /// Torch finds records whatever their letter case; Python's reader does not. Names that differ in it alone, or not

@@ -11,7 +11,9 @@ use crate::tensor::{
     Dtype, Encoding, Place, Storage, StorageId, StreamId, Streams, Tensor, TensorId, Tree, View, ViewSpec,
 };
 
-use super::allow::{Callable, allow, canonical};
+use crate::policy::canonical;
+
+use super::allow::{Callable, allow};
 use super::error::{Error, ErrorKind};
 
 /// What a pickle is rebuilt from besides its graph.

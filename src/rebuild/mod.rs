@@ -17,7 +17,7 @@ mod torch;
 mod values;
 mod walk;
 
-pub use allow::{Callable, allow, canonical};
+pub use allow::{Callable, allow};
 pub use builder::{Context, Rebuilt};
 pub use error::{Error, ErrorKind};
 pub use persistent::storage_keys;

@@ -4,7 +4,9 @@
 use crate::pickle::{Graph, Node, NodeId};
 use crate::tensor::{Dtype, StorageId};
 
-use super::allow::{Callable, allow, canonical};
+use crate::policy::canonical;
+
+use super::allow::{Callable, allow};
 use super::builder::{Builder, Kinded};
 use super::error::ErrorKind;
 

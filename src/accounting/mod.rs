@@ -1,0 +1,38 @@
+//! Where every byte of a source went.
+
+mod shown;
+
+pub use shown::shown;
+
+use serde::Serialize;
+
+/// Bytes of a source as they are stored in it, each counted once; they add up to its size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Accounting {
+    /// Pickle streams, with the arrays embedded in their opcodes.
+    pub pickle: u64,
+    /// Bytes that any tensor shows, written or left out.
+    pub tensors: u64,
+    /// Headers, directories, padding.
+    pub container: u64,
+    /// Further members.
+    pub other: u64,
+    /// Storages, or parts of them, that no tensor shows, and bytes where none belong.
+    pub unreferenced: u64,
+    /// What follows the end of the format.
+    pub trailing: u64,
+}
+
+impl Accounting {
+    /// Gives what is left of `size` to the container.
+    pub(crate) fn with_container(mut self, size: u64) -> Self {
+        let known = [self.pickle, self.tensors, self.other, self.unreferenced, self.trailing];
+        self.container = known.iter().fold(size, |left, part| left.saturating_sub(*part));
+        self
+    }
+
+    /// Whether every byte has a use that the format knows.
+    pub fn is_clean(&self) -> bool {
+        self.unreferenced == 0 && self.trailing == 0
+    }
+}

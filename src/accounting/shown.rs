@@ -1,0 +1,118 @@
+//! Which bytes of its storage a tensor shows.
+
+use std::collections::HashMap;
+
+use crate::bytes::Span;
+use crate::tensor::{Place, Storage, StorageId, Tensor, View};
+
+/// Runs of a tensor that are told apart. One of more runs counts as one from its first to its last byte.
+const RUNS: u64 = 65_536;
+
+/// Bytes of each storage that some tensor shows, by storage; storages that none shows are absent. A deflated storage
+/// counts as a whole, with its stored size, as does one outside the source file.
+pub fn shown(storages: &[Storage], tensors: &[Tensor]) -> HashMap<StorageId, u64> {
+    let mut spans: HashMap<StorageId, Vec<Span>> = HashMap::new();
+    for tensor in tensors {
+        let spans = spans.entry(tensor.view.storage()).or_default();
+        runs(&tensor.view, spans);
+    }
+    let total = |id: StorageId, spans: Vec<Span>| match storages.get(id.index()).map(|storage| storage.place)
+    {
+        Some(Place::Deflated(stored)) => stored.len(),
+        _ => union(spans),
+    };
+    spans.into_iter().map(|(id, spans)| (id, total(id, spans))).collect()
+}
+
+/// The runs of bytes that a view shows, from the start of its storage.
+fn runs(view: &View, out: &mut Vec<Span>) {
+    if view.is_empty() {
+        return;
+    }
+    let item = view.dtype().size();
+    let start = view.offset().saturating_mul(item);
+    let dims = view.strides().iter().zip(view.shape());
+    let mut dims: Vec<(u64, u64)> = dims
+        .filter(|(stride, size)| **stride > 0 && **size > 1)
+        .map(|(t, z)| (t.saturating_mul(item), *z))
+        .collect();
+    dims.sort_unstable();
+    let mut run = item;
+    let mut outer = dims.as_slice();
+    while let Some(((stride, size), rest)) = outer.split_first()
+        && *stride <= run
+    {
+        run = run.saturating_add(size.saturating_sub(1).saturating_mul(*stride));
+        outer = rest;
+    }
+    let count = outer.iter().fold(1_u64, |n, (_, size)| n.saturating_mul(*size));
+    if count > RUNS {
+        let last =
+            outer.iter().fold(run, |n, (t, z)| n.saturating_add(z.saturating_sub(1).saturating_mul(*t)));
+        out.extend(Span::new(start, last));
+        return;
+    }
+    for i in 0..count {
+        let mut rest = i;
+        let mut at = start;
+        for (stride, size) in outer {
+            at = at.saturating_add(rest.checked_rem(*size).unwrap_or(0).saturating_mul(*stride));
+            rest = rest.checked_div(*size).unwrap_or(0);
+        }
+        out.extend(Span::new(at, run));
+    }
+}
+
+/// Bytes in any of the spans.
+fn union(mut spans: Vec<Span>) -> u64 {
+    spans.sort_unstable();
+    let mut total = 0_u64;
+    let mut end = 0;
+    for span in spans {
+        let fresh = span.end().saturating_sub(span.start().max(end));
+        total = total.saturating_add(fresh);
+        end = end.max(span.end());
+    }
+    total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Limits;
+    use crate::tensor::{Dtype, Family, StreamId, ViewSpec};
+
+    fn shown_of(views: &[(i64, &[i64], &[i64])]) -> u64 {
+        let place = Place::Stored { stream: StreamId::SOURCE, span: Span::between(0, 4000) };
+        let storage =
+            Storage { key: "0".into(), entry: None, place, len: 4000, big_endian: false, crc32: None };
+        let tensors: Vec<Tensor> = views
+            .iter()
+            .map(|(offset, shape, strides)| {
+                let spec = ViewSpec {
+                    dtype: Dtype::F32,
+                    family: Family::Torch,
+                    offset: *offset,
+                    shape: shape.to_vec(),
+                    strides: strides.to_vec(),
+                    negated: false,
+                    conjugated: false,
+                };
+                let view = View::new(StorageId(0), &storage, &spec, &Limits::default()).unwrap();
+                Tensor { view, encoding: None }
+            })
+            .collect();
+        shown(&[storage], &tensors).values().sum()
+    }
+
+    #[test]
+    fn overlaps_count_once_and_gaps_not_at_all() {
+        assert_eq!(shown_of(&[(0, &[10, 100], &[100, 1])]), 4000);
+        assert_eq!(shown_of(&[(0, &[100, 10], &[1, 100])]), 4000);
+        assert_eq!(shown_of(&[(0, &[10], &[1]), (5, &[10], &[1])]), 60);
+        assert_eq!(shown_of(&[(0, &[500], &[2])]), 2000);
+        assert_eq!(shown_of(&[(3, &[7, 5], &[0, 0])]), 4);
+        assert_eq!(shown_of(&[(0, &[10, 3], &[100, 1])]), 120);
+        assert_eq!(shown_of(&[]), 0);
+    }
+}

@@ -1,0 +1,63 @@
+//! Accounts of each container: the parts that are known are counted, and the rest is its structure.
+
+use crate::accounting::{Accounting, shown};
+use crate::container::{TorchLegacy, TorchZip};
+use crate::rebuild::Rebuilt;
+
+/// Bytes of the storages of a container that tensors show. Data embedded in a pickle counts as pickle.
+fn tensor_bytes(rebuilt: &Rebuilt) -> u64 {
+    let of_container = |id: crate::tensor::StorageId| {
+        rebuilt
+            .storages
+            .get(id.index())
+            .is_some_and(|storage| !storage.key.is_empty() && storage.stored_span().is_some())
+    };
+    let shown = shown(&rebuilt.storages, &rebuilt.tensors);
+    shown.into_iter().filter(|(id, _)| of_container(*id)).fold(0, |n, (_, bytes)| n.saturating_add(bytes))
+}
+
+/// An archive of torch. `after_stop` counts what follows the pickle inside its member.
+pub(super) fn torch_zip(size: u64, torch: &TorchZip, after_stop: u64, rebuilt: &Rebuilt) -> Accounting {
+    let archive = torch.archive();
+    let mut records = 0_u64;
+    let mut other = 0_u64;
+    for member in archive.members() {
+        if torch.is_record(member) {
+            records = records.saturating_add(member.data.len());
+        } else if member.name != torch.pickle().name && !torch.is_bookkeeping(member) {
+            other = other.saturating_add(member.data.len());
+        }
+    }
+    let tensors = tensor_bytes(rebuilt);
+    let strays = archive.strays().iter().fold(0_u64, |n, stray| n.saturating_add(stray.span.len()));
+    // Of a deflated pickle only the whole has a stored size.
+    let stored = torch.pickle().data.len();
+    let pickle = if stored > after_stop { stored.saturating_sub(after_stop) } else { stored };
+    Accounting {
+        pickle,
+        tensors,
+        other,
+        unreferenced: records
+            .saturating_sub(tensors)
+            .saturating_add(strays)
+            .saturating_add(stored.saturating_sub(pickle)),
+        trailing: size.saturating_sub(archive.end()),
+        container: 0,
+    }
+    .with_container(size)
+}
+
+/// A legacy stream whose pickles end at `pickles`.
+pub(super) fn torch_legacy(size: u64, pickles: u64, records: &TorchLegacy, rebuilt: &Rebuilt) -> Accounting {
+    let tensors = tensor_bytes(rebuilt);
+    let stored = records.records().fold(0_u64, |n, span| n.saturating_add(span.len()));
+    Accounting {
+        pickle: pickles,
+        tensors,
+        other: 0,
+        unreferenced: stored.saturating_sub(tensors),
+        trailing: size.saturating_sub(records.end()),
+        container: 0,
+    }
+    .with_container(size)
+}

@@ -1,0 +1,90 @@
+//! Torch's legacy stream: five pickles, then the storages in the order of the last pickle's list.
+
+use crate::bytes::Span;
+use crate::container::{LEGACY_MAGIC, Storages, TorchLegacy};
+use crate::pickle::{Graph, Node, NodeId};
+use crate::rebuild::storage_keys;
+use crate::tensor::{StreamId, Streams};
+
+use super::run::{Ran, run};
+use super::{Error, OpenOptions, Opened, Source, account};
+
+/// The only version of the protocol that was ever written.
+const PROTOCOL: i64 = 1001;
+
+/// Opens the stream.
+pub(super) fn open(source: &Source, options: &OpenOptions) -> Result<Opened, Error> {
+    let mut streams = Streams::new(source.clone());
+    let mut pickles = Vec::new();
+    let mut next = 0;
+    let mut read =
+        |streams: &mut Streams, check: &dyn Fn(&Graph, NodeId) -> Option<Error>| -> Result<Ran, Error> {
+            let rest = Span::between(next, source.size());
+            let ran = run(streams, StreamId::SOURCE, rest, None, options)?;
+            if let Some(error) = check(&ran.graph, ran.root) {
+                ran.admit(streams, None, options)?;
+                return Err(error);
+            }
+            next = ran.span.end();
+            pickles.push(ran.info(streams)?);
+            Ok(ran)
+        };
+    read(&mut streams, &check_magic)?.admit(&mut streams, None, options)?;
+    read(&mut streams, &check_protocol)?.admit(&mut streams, None, options)?;
+    read(&mut streams, &check_system)?.admit(&mut streams, None, options)?;
+    let object = read(&mut streams, &|_, _| None)?;
+    let list = read(&mut streams, &|graph, root| keys(graph, root).err())?;
+    list.admit(&mut streams, None, options)?;
+    let sizes = storage_keys(&object.graph);
+    let keys = keys(&list.graph, list.root)?;
+    let keys: Vec<_> = keys.into_iter().map(|key| (key.clone(), sizes.get(&key).copied())).collect();
+    let records = TorchLegacy::open(source, StreamId::SOURCE, list.span.end(), &keys)?;
+    let storages: &dyn Storages = &records;
+    let rebuilt = object.rebuild(&mut streams, Some(storages), options)?;
+    let accounting = account::torch_legacy(source.size(), list.span.end(), &records, &rebuilt);
+    let strays =
+        (accounting.trailing > 0).then(|| format!("{} bytes follow the last storage", accounting.trailing));
+    Ok(Opened {
+        container: "torch-legacy",
+        big_endian: false,
+        pickles,
+        accounting,
+        strays: strays.into_iter().collect(),
+        streams,
+        storages: rebuilt.storages,
+        tensors: rebuilt.tensors,
+        tree: rebuilt.tree,
+    })
+}
+
+fn found(graph: &Graph, root: NodeId) -> String {
+    match graph.node(root) {
+        Node::Int(n) => n.to_string(),
+        node => node.type_name().to_owned(),
+    }
+}
+
+fn check_magic(graph: &Graph, root: NodeId) -> Option<Error> {
+    let magic = matches!(graph.node(root), Node::BigInt(bytes) if **bytes == LEGACY_MAGIC);
+    let error = || Error::Legacy { part: "magic number", found: found(graph, root), expected: "torch's" };
+    (!magic).then(error)
+}
+
+fn check_protocol(graph: &Graph, root: NodeId) -> Option<Error> {
+    let error = || Error::Legacy { part: "protocol version", found: found(graph, root), expected: "1001" };
+    (graph.int(root) != Some(PROTOCOL)).then(error)
+}
+
+fn check_system(graph: &Graph, root: NodeId) -> Option<Error> {
+    let error = || Error::Legacy { part: "system info", found: found(graph, root), expected: "a dict" };
+    (!matches!(graph.node(root), Node::Dict(_))).then(error)
+}
+
+/// The keys of the storages. They are text; Python 2 wrote addresses as integers.
+fn keys(graph: &Graph, root: NodeId) -> Result<Vec<Box<str>>, Error> {
+    let error =
+        || Error::Legacy { part: "list of storages", found: found(graph, root), expected: "a list of keys" };
+    let key =
+        |id: &NodeId| graph.text(*id).map(Box::from).or_else(|| graph.int(*id).map(|n| n.to_string().into()));
+    graph.sequence(root).and_then(|items| items.iter().map(key).collect()).ok_or_else(error)
+}

@@ -1,0 +1,146 @@
+//! Opening a source: from a path, or anything with positions, to its tensors and where they stand. No weights are
+//! read.
+
+mod account;
+mod legacy;
+mod open;
+mod run;
+mod zip;
+
+use std::sync::Arc;
+
+use crate::accounting::Accounting;
+use crate::bytes::ReadAt;
+use crate::limits::Limits;
+use crate::policy::{JudgedGlobal, Overrides, Use};
+use crate::tensor::{Storage, Streams, Tensor, Tree};
+
+pub use open::open;
+
+/// How to open a source.
+#[derive(Debug, Clone, Default)]
+pub struct OpenOptions {
+    /// Bounds on what the source may make the reader spend.
+    pub limits: Limits,
+    /// Names that the user keeps as inert data.
+    pub overrides: Overrides,
+    /// Lists tensors that depend on an uninterpreted call instead of failing.
+    pub skip_unresolved: bool,
+    /// Refuses everything outside the allowlist, and any byte without a use.
+    pub strict: bool,
+}
+
+/// One pickle of a source.
+#[derive(Debug, Clone)]
+pub struct PickleInfo {
+    /// Member of the archive, where the container names one.
+    pub entry: Option<Box<str>>,
+    /// SHA-256 of its bytes, from its first opcode to `STOP`, in lower-case hexadecimal.
+    pub sha256: String,
+    /// The highest protocol that it declares.
+    pub protocol: u8,
+    /// Every name that it refers to, sorted.
+    pub globals: Vec<JudgedGlobal>,
+}
+
+/// A source whose structure is read, judged and interpreted.
+#[derive(Debug)]
+pub struct Opened {
+    /// Name of the container, as it stands in the manifest.
+    pub container: &'static str,
+    /// Whether elements are big-endian.
+    pub big_endian: bool,
+    /// Its pickles, in the order in which Python would load them.
+    pub pickles: Vec<PickleInfo>,
+    /// Where its bytes went.
+    pub accounting: Accounting,
+    /// What was dropped that does not belong, in words.
+    pub strays: Vec<String>,
+    /// The source and what had to be decoded from it.
+    pub streams: Streams,
+    /// Storages.
+    pub storages: Vec<Storage>,
+    /// Tensors.
+    pub tensors: Vec<Tensor>,
+    /// Where they stand.
+    pub tree: Tree,
+}
+
+/// A use of a name that refuses a conversion, in its pickle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedUse {
+    /// Member of the archive that the pickle is, where the container names one.
+    pub entry: Option<Box<str>>,
+    /// The use.
+    pub used: Use,
+    /// How many tensors depend on it, and of how many; `None` where that cannot be told.
+    pub dependents: Option<(u64, u64)>,
+}
+
+/// Why a source cannot be opened. The public [`Error`](crate::Error) adds which file it is.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// It could not be read.
+    #[error("cannot be read: {0}")]
+    Io(#[from] std::io::Error),
+    /// The container is malformed.
+    #[error(transparent)]
+    Container(#[from] crate::container::Error),
+    /// A pickle is malformed.
+    #[error("{}{error}", place(entry.as_deref()))]
+    Pickle {
+        /// Member of the archive.
+        entry: Option<Box<str>>,
+        /// What is wrong.
+        error: crate::pickle::Error,
+    },
+    /// A pickle that readers take differently.
+    #[error("{}{} at {}", place(entry.as_deref()), anomaly.kind, anomaly.offset)]
+    Ambiguous {
+        /// Member of the archive.
+        entry: Option<Box<str>>,
+        /// What they take differently.
+        anomaly: crate::pickle::Anomaly,
+    },
+    /// A call that cannot be interpreted as its library would.
+    #[error("{}{error}", place(entry.as_deref()))]
+    Rebuild {
+        /// Member of the archive.
+        entry: Option<Box<str>>,
+        /// What is wrong.
+        error: crate::rebuild::Error,
+    },
+    /// A part of a legacy stream that says something else than it has to.
+    #[error("{part}: {found} found, {expected} expected")]
+    Legacy {
+        /// Which part of the stream.
+        part: &'static str,
+        /// What stands there.
+        found: String,
+        /// What has to stand there.
+        expected: &'static str,
+    },
+    /// Names or calls that refuse a conversion.
+    #[error("refused: {}", uses.first().map_or("", |refused| refused.used.name.as_str()))]
+    Refused {
+        /// Which, where.
+        uses: Vec<RefusedUse>,
+    },
+    /// Something that `--strict` refuses.
+    #[error("refused by --strict: {0}")]
+    Strict(String),
+    /// A recognised format that depickle does not support.
+    #[error("{0} is not supported")]
+    Unsupported(&'static str),
+    /// No model format at all.
+    #[error("no checkpoint: not recognised as any model format")]
+    NotApplicable,
+}
+
+fn place(entry: Option<&str>) -> String {
+    entry.map(|entry| format!("{}: ", entry.escape_debug())).unwrap_or_default()
+}
+
+/// Shares a source between the readers of its parts.
+pub(crate) type Source = Arc<dyn ReadAt>;

@@ -1,0 +1,45 @@
+//! Torch's zip archive: one pickle, storages as members.
+
+use std::sync::Arc;
+
+use crate::bytes::Span;
+use crate::container::{Method, Storages, TorchZip};
+use crate::tensor::{StreamId, Streams};
+
+use super::{Error, OpenOptions, Opened, Source, account, run};
+
+/// Opens the pickle of the archive and everything that it refers to.
+pub(super) fn open(source: &Source, torch: &TorchZip, options: &OpenOptions) -> Result<Opened, Error> {
+    let mut streams = Streams::new(source.clone());
+    let member = torch.pickle();
+    let (stream, span) = match member.method {
+        Method::Stored => {
+            torch.archive().verify(source, member)?;
+            (StreamId::SOURCE, member.data)
+        }
+        Method::Deflated => {
+            let bytes = torch.archive().read(source, member, options.limits.inflated_pickle)?;
+            let span = Span::between(0, member.size);
+            (streams.push(Arc::new(bytes)), span)
+        }
+    };
+    let ran = run::run(&streams, stream, span, Some(&member.name), options)?;
+    let storages: &dyn Storages = torch;
+    let rebuilt = ran.rebuild(&mut streams, Some(storages), options)?;
+    let mut strays: Vec<String> = torch.archive().strays().iter().map(ToString::to_string).collect();
+    let after_stop = span.end().saturating_sub(ran.span.end());
+    if after_stop > 0 {
+        strays.push(format!("{}: {after_stop} bytes follow the pickle", member.name.escape_debug()));
+    }
+    Ok(Opened {
+        container: "torch-zip",
+        big_endian: torch.big_endian(),
+        pickles: vec![ran.info(&streams)?],
+        accounting: account::torch_zip(source.size(), torch, after_stop, &rebuilt),
+        strays,
+        streams,
+        storages: rebuilt.storages,
+        tensors: rebuilt.tensors,
+        tree: rebuilt.tree,
+    })
+}

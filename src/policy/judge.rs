@@ -1,0 +1,216 @@
+//! The rule: from a recorded graph to a verdict for every name and every call.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use crate::bytes::Offset;
+use crate::pickle::{Call, Graph, Node, NodeId};
+
+use super::{Verdict, canonical, expression, tables};
+
+/// What the user keeps as inert data.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// Exact names, `module.name`.
+    pub names: Vec<String>,
+    /// Every unknown name. Never a dangerous one.
+    pub unknown: bool,
+}
+
+impl Overrides {
+    fn apply(&self, name: &str, verdict: Verdict) -> Verdict {
+        let kept = self.names.iter().any(|kept| kept == name) || self.unknown && verdict == Verdict::Unknown;
+        if verdict.refuses() && kept { Verdict::Inert } else { verdict }
+    }
+}
+
+/// A name that a pickle refers to, and the worst that it does with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JudgedGlobal {
+    /// `module.name`, in Python 3's terms.
+    pub name: String,
+    /// How many opcodes refer to it.
+    pub count: u64,
+    /// The worst verdict of its uses.
+    pub verdict: Verdict,
+}
+
+/// One use of a name that refuses a conversion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Use {
+    /// Position, from the start of the pickle.
+    pub offset: Offset,
+    /// The name, `module.name`.
+    pub name: String,
+    /// The call as a bounded expression, or the name alone.
+    pub expression: String,
+    /// Verdict.
+    pub verdict: Verdict,
+}
+
+/// The verdicts of one pickle.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Judgement {
+    /// Every name, sorted.
+    pub globals: Vec<JudgedGlobal>,
+    /// Every use that refuses, in the order of the pickle; the first of each name.
+    pub refusals: Vec<Use>,
+}
+
+impl Judgement {
+    /// The worst verdict.
+    pub fn verdict(&self) -> Verdict {
+        self.globals.iter().map(|global| global.verdict).max().unwrap_or(Verdict::Allowed)
+    }
+}
+
+/// Judges every name and call of a pickle, also those whose result was thrown away. `allowed` says what is in the
+/// allowlist, by module and name.
+pub fn judge(graph: &Graph, allowed: &dyn Fn(&str, &str) -> bool, overrides: &Overrides) -> Judgement {
+    let called: HashSet<NodeId> = graph.calls().map(|(_, call)| call.callable).collect();
+    let judge = Judge { graph, allowed, called };
+    let mut verdicts: BTreeMap<String, (u64, Verdict)> = BTreeMap::new();
+    let mut refusals: Vec<Use> = Vec::new();
+    let mut note = |name: &str, count: u64, verdict: Verdict, at: Offset, expression: &dyn Fn() -> String| {
+        let verdict = overrides.apply(name, verdict);
+        let entry = verdicts.entry(name.to_owned()).or_insert((0, Verdict::Allowed));
+        entry.0 = entry.0.saturating_add(count);
+        entry.1 = entry.1.max(verdict);
+        let worse = refusals.iter().any(|known| known.name == name && known.verdict >= verdict);
+        if verdict.refuses() && !worse {
+            refusals.push(Use { offset: at, name: name.to_owned(), expression: expression(), verdict });
+        }
+    };
+    let excused = judge.excused();
+    for (i, global) in graph.globals().iter().enumerate() {
+        let name = judge.name(&global.module, &global.name);
+        let reference =
+            if excused.contains(&i) { Verdict::Inert } else { judge.reference(&global.module, &global.name) };
+        note(&name, global.count, reference, global.offset, &|| name.escape_debug().to_string());
+    }
+    for (id, call) in graph.calls() {
+        let verdict = judge.call(call, id);
+        if verdict != Verdict::Allowed {
+            let name = judge.callee(call);
+            note(&name, 0, verdict, call.offset, &|| expression::call(graph, id));
+        }
+    }
+    refusals.sort_by_key(|a| a.offset);
+    let globals = verdicts.into_iter().map(|(name, (count, verdict))| JudgedGlobal { name, count, verdict });
+    Judgement {
+        globals: globals.filter(|global| global.count > 0 || global.verdict.refuses()).collect(),
+        refusals,
+    }
+}
+
+struct Judge<'a> {
+    graph: &'a Graph,
+    allowed: &'a dyn Fn(&str, &str) -> bool,
+    /// Nodes that something calls.
+    called: HashSet<NodeId>,
+}
+
+impl<'a> Judge<'a> {
+    fn names(&self, id: NodeId) -> Option<(&'a str, &'a str)> {
+        let graph = self.graph;
+        let global = graph.as_global(id)?;
+        Some((canonical(&global.module, graph.protocol()), &global.name))
+    }
+
+    fn name(&self, module: &str, name: &str) -> String {
+        format!("{}.{name}", canonical(module, self.graph.protocol()))
+    }
+
+    /// A name that is only referred to.
+    fn reference(&self, module: &str, name: &str) -> Verdict {
+        let module = canonical(module, self.graph.protocol());
+        match () {
+            () if (self.allowed)(module, name) => Verdict::Allowed,
+            () if tables::is_data_only(module, name) => Verdict::Inert,
+            () if tables::is_dangerous(module, name) => Verdict::Dangerous,
+            () => Verdict::Inert,
+        }
+    }
+
+    /// A call that Python would make.
+    fn call(&self, call: &Call, id: NodeId) -> Verdict {
+        let callable = self.class_of_module_id(call.callable).unwrap_or(call.callable);
+        let Some((module, name)) = self.names(callable) else { return Verdict::Dangerous };
+        match () {
+            () if (self.allowed)(module, name) => Verdict::Allowed,
+            () if tables::is_data_only(module, name) => Verdict::Inert,
+            () if self.is_honest_form(module, name, call, id) => Verdict::Inert,
+            () if tables::is_dangerous(module, name) => Verdict::Dangerous,
+            () if call.how.is_new() || (module, name) == ("copyreg", "_reconstructor") => Verdict::Inert,
+            () => Verdict::Unknown,
+        }
+    }
+
+    /// The name to report for a call.
+    fn callee(&self, call: &Call) -> String {
+        let callable = self.class_of_module_id(call.callable).unwrap_or(call.callable);
+        match self.names(callable) {
+            Some((module, name)) => format!("{module}.{name}"),
+            None => match self.graph.call(callable) {
+                Some(_) => "(the result of a call)".to_owned(),
+                None => format!("({})", self.graph.node(callable).type_name()),
+            },
+        }
+    }
+
+    /// The class in a legacy `("module", class, file, source)` id.
+    fn class_of_module_id(&self, id: NodeId) -> Option<NodeId> {
+        let Node::Persistent(pid) = self.graph.node(id) else { return None };
+        match self.graph.tuple(*pid) {
+            Some([tag, class, ..]) if self.graph.text(*tag).as_deref() == Some("module") => Some(*class),
+            _ => None,
+        }
+    }
+
+    /// Risky callables in the forms that honest files have, as long as nothing calls the result.
+    fn is_honest_form(&self, module: &str, name: &str, call: &Call, id: NodeId) -> bool {
+        let args = self.graph.tuple(call.args).unwrap_or_default();
+        !self.called.contains(&id)
+            && match (module, name, args) {
+                ("builtins", "getattr", [object, attribute])
+                | ("builtins", "setattr", [object, attribute, _]) => {
+                    self.is_inert(*object) && self.is_plain(*attribute)
+                }
+                ("functools", "partial", [callable, ..]) => {
+                    self.names(*callable).is_some_and(|(module, name)| !tables::is_dangerous(module, name))
+                }
+                _ => false,
+            }
+    }
+
+    /// A class that is not dangerous, or an object that is not interpreted.
+    fn is_inert(&self, id: NodeId) -> bool {
+        let class = self.graph.call(id).map_or(id, |call| call.callable);
+        self.names(class).is_some_and(|(module, name)| !tables::is_dangerous(module, name))
+    }
+
+    fn is_plain(&self, id: NodeId) -> bool {
+        let word = |c: char| c.is_alphanumeric() || c == '_';
+        self.graph
+            .text(id)
+            .is_some_and(|text| !text.starts_with("__") && !text.is_empty() && text.chars().all(word))
+    }
+
+    /// Names of which every reference is the callable of an honest form.
+    fn excused(&self) -> HashSet<usize> {
+        let mut honest: HashMap<usize, u64> = HashMap::new();
+        let mut seen = HashSet::new();
+        for (id, call) in self.graph.calls() {
+            if let (Node::Global(global), Some((module, name))) =
+                (self.graph.node(call.callable), self.names(call.callable))
+                && self.is_honest_form(module, name, call, id)
+                && seen.insert(call.callable)
+            {
+                let count = honest.entry(global.index()).or_default();
+                *count = count.saturating_add(1);
+            }
+        }
+        let all =
+            |(index, uses): &(usize, u64)| self.graph.globals().get(*index).is_some_and(|g| g.count == *uses);
+        honest.into_iter().filter(all).map(|(index, _)| index).collect()
+    }
+}
