@@ -16,6 +16,7 @@ pub mod checkpoint;
 pub mod container;
 pub mod limits;
 pub mod pickle;
+pub mod plan;
 pub mod policy;
 pub mod progress;
 pub mod rebuild;
