@@ -6,7 +6,7 @@ use crate::pickle::{Graph, Node, NodeId};
 use crate::rebuild::storage_keys;
 use crate::tensor::{StreamId, Streams};
 
-use super::run::{Ran, run};
+use super::run::{Ran, judge_bystander, run};
 use super::{Error, OpenOptions, Opened, Source, account};
 
 /// The only version of the protocol that was ever written.
