@@ -9,7 +9,7 @@ pub struct Error {
     /// The file, as the caller named it.
     pub path: String,
     /// What went wrong.
-    pub kind: ErrorKind,
+    pub kind: Box<ErrorKind>,
 }
 
 /// What went wrong, by stage.
@@ -51,17 +51,17 @@ pub enum Class {
 
 impl Error {
     pub(crate) fn new(path: &std::path::Path, kind: impl Into<ErrorKind>) -> Self {
-        Self { path: path.display().to_string(), kind: kind.into() }
+        Self { path: path.display().to_string(), kind: Box::new(kind.into()) }
     }
 
     /// What the caller can do about it.
     pub fn class(&self) -> Class {
-        match &self.kind {
+        match &*self.kind {
             ErrorKind::Open(error) => open_class(error),
             ErrorKind::Plan(plan::Error::Refused(_)) => Class::Refused,
-            ErrorKind::Plan(plan::Error::Misuse(_)) | ErrorKind::OutputIsInput(_) | ErrorKind::PathNotUtf8 => {
-                Class::Misuse
-            }
+            ErrorKind::Plan(plan::Error::Misuse(_))
+            | ErrorKind::OutputIsInput(_)
+            | ErrorKind::PathNotUtf8 => Class::Misuse,
             ErrorKind::Plan(plan::Error::Structure(_)) => Class::Malformed,
             ErrorKind::Output(error) => error.kind.class(),
             ErrorKind::Verify(custody::VerifyError::Io { .. }) => Class::Environment,

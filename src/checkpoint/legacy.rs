@@ -42,6 +42,8 @@ pub(super) fn open(source: &Source, options: &OpenOptions) -> Result<Opened, Err
     let storages: &dyn Storages = &records;
     let rebuilt = object.rebuild(&mut streams, Some(storages), options)?;
     let accounting = account::torch_legacy(source.size(), list.span.end(), &records, &rebuilt);
+    let rest = Span::between(records.end(), source.size());
+    judge_bystander(&streams, StreamId::SOURCE, rest, None, options)?;
     let strays =
         (accounting.trailing > 0).then(|| format!("{} bytes follow the last storage", accounting.trailing));
     Ok(Opened {

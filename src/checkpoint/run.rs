@@ -69,7 +69,9 @@ pub(super) fn judge_bystander(
     for _ in 0..MOST_BYSTANDERS {
         let Some(first) = skip_padding(source, &mut start, span.end())? else { return Ok(()) };
         match run(streams, stream, Span::between(start, span.end()), entry, options) {
-            Ok(ran) if !ran.judgement.refusals.is_empty() => return Err(refused(entry, &ran.judgement, None)),
+            Ok(ran) if !ran.judgement.refusals.is_empty() => {
+                return Err(refused(entry, &ran.judgement, None));
+            }
             Ok(ran) => start = ran.span.end(),
             Err(error @ Error::Refused { .. }) if first == PROTO => return Err(error),
             Err(_) => start = start.saturating_add(1),

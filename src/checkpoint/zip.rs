@@ -9,7 +9,12 @@ use crate::tensor::{StreamId, Streams};
 use super::{Error, OpenOptions, Opened, Source, account, run};
 
 /// Judges a member that is neither the pickle nor a storage, as a pickle if it is one.
-fn judge_member(torch: &TorchZip, member: &Member, streams: &mut Streams, options: &OpenOptions) -> Result<(), Error> {
+fn judge_member(
+    torch: &TorchZip,
+    member: &Member,
+    streams: &mut Streams,
+    options: &OpenOptions,
+) -> Result<(), Error> {
     let (stream, span) = match member.method {
         Method::Stored => (StreamId::SOURCE, member.data),
         Method::Deflated => {

@@ -3,6 +3,7 @@
 mod record;
 mod target;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use crate::error::{Error, ErrorKind};
 use crate::output::{self, Item, Staged, WriteOptions, Written};
 use crate::plan::{self, Note, Plan};
 use crate::progress::Progress;
-use crate::tensor::{Cast, TensorId, View};
+use crate::tensor::{Cast, StorageId, TensorId, View};
 
 pub use target::{manifest_name, output_name};
 
@@ -77,12 +78,19 @@ pub struct Converted {
 ///
 /// # Errors
 /// An [`Error`] whose [`Class`](crate::Class) says what can be done about it.
-pub fn convert(input: &Path, output: &Path, options: &Options, progress: &dyn Progress) -> Result<Converted, Error> {
-    let source = crate::bytes::FileSource::open(input).map_err(|e| Error::new(input, checkpoint::Error::Io(e)))?;
+pub fn convert(
+    input: &Path,
+    output: &Path,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Converted, Error> {
+    let source =
+        crate::bytes::FileSource::open(input).map_err(|e| Error::new(input, checkpoint::Error::Io(e)))?;
     if is_same_file(input, output) {
         return Err(Error::new(input, ErrorKind::OutputIsInput(output.display().to_string())));
     }
-    convert_source(Arc::new(source), input, output, options, progress)
+    let source: Arc<dyn ReadAt> = Arc::new(source);
+    convert_source(&source, input, output, options, progress)
 }
 
 /// Converts a source that is open already. `name` is what the manifest calls it.
@@ -90,20 +98,20 @@ pub fn convert(input: &Path, output: &Path, options: &Options, progress: &dyn Pr
 /// # Errors
 /// As [`convert`].
 pub fn convert_source(
-    source: Arc<dyn ReadAt>,
+    source: &Arc<dyn ReadAt>,
     name: &Path,
     output: &Path,
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Converted, Error> {
     let error = |kind: ErrorKind| Error::new(name, kind);
-    let opened = checkpoint::open(&source, &options.open).map_err(|e| error(e.into()))?;
+    let opened = checkpoint::open(source, &options.open).map_err(|e| error(e.into()))?;
     let planned = plan::plan(&opened.tree, &opened.tensors, &options.plan).map_err(|e| error(e.into()))?;
     let job = Job { opened, plan: planned, options };
     if options.dry_run {
         return Ok(job.summary(output));
     }
-    job.write(&source, name, output, progress)
+    job.write(source, name, output, progress)
 }
 
 /// A source that is open and planned.
@@ -125,22 +133,22 @@ impl Job<'_> {
         let force = self.options.force;
         // Both are staged before the work, so that a target in the way is met at once.
         let weights = Staged::create(output, force).map_err(fail)?;
-        let manifest = self.manifest_path(output).map(|path| Staged::create(&path, force)).transpose().map_err(fail)?;
-        let needed: Vec<&View> = self.plan.tensors.iter().filter_map(|planned| self.view(planned.tensor)).collect();
-        let folder = output.parent().unwrap_or(Path::new(""));
+        let manifest =
+            self.manifest_path(output).map(|path| Staged::create(&path, force)).transpose().map_err(fail)?;
         let digests = manifest.is_some();
-        let storages = output::spool(&mut self.opened.streams, &self.opened.storages, &needed, folder).map_err(fail)?;
+        let defaults = WriteOptions::default();
+        let jobs = self.options.jobs.unwrap_or(defaults.jobs);
+        self.spool(output, jobs, progress).map_err(fail)?;
         let cast = self.options.plan.dtype.and_then(Cast::new);
         let items = self.plan.tensors.iter().filter_map(|planned| {
             let cast = cast.filter(|_| planned.cast);
             Some(Item { name: &planned.name, view: self.view(planned.tensor)?, cast })
         });
         let items: Vec<Item<'_>> = items.collect();
-        let defaults = WriteOptions::default();
-        let jobs = self.options.jobs.unwrap_or(defaults.jobs);
         let write = WriteOptions { jobs, digests, source_digest: digests };
-        let streams = &self.opened.streams;
-        let written = output::write(streams, &storages, &items, &self.plan.metadata, &weights, &write, progress);
+        let (streams, storages) = (&self.opened.streams, &self.opened.storages);
+        let written =
+            output::write(&weights, streams, storages, &items, &self.plan.metadata, write, progress);
         let written = written.map_err(fail)?;
         drop(items);
         let manifest_path = manifest.as_ref().map(|staged| staged.target().to_owned());
@@ -159,6 +167,17 @@ impl Job<'_> {
         Ok(summary)
     }
 
+    /// Inflates what the plan needs into a nameless file beside the output.
+    fn spool(&mut self, output: &Path, jobs: usize, progress: &dyn Progress) -> Result<(), output::Error> {
+        let tensors = &self.opened.tensors;
+        let view =
+            |planned: &plan::Planned| tensors.get(planned.tensor.index()).map(|tensor| tensor.view.storage());
+        let needed: BTreeSet<StorageId> = self.plan.tensors.iter().filter_map(view).collect();
+        let folder =
+            output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        output::spool(&mut self.opened.streams, &mut self.opened.storages, needed, folder, jobs, progress)
+    }
+
     fn manifest_path(&self, output: &Path) -> Option<PathBuf> {
         match &self.options.manifest {
             ManifestAt::Beside => Some(manifest_name(output)),
@@ -175,7 +194,8 @@ impl Job<'_> {
     fn claim(&self, written: Option<&Written>) -> &'static str {
         let casts = self.plan.tensors.iter().any(|planned| planned.cast);
         let inexact = written.is_none_or(|written| written.tensors.iter().any(|tensor| !tensor.cast_exact));
-        let tensors = self.plan.tensors.iter().filter_map(|planned| self.opened.tensors.get(planned.tensor.index()));
+        let tensors =
+            self.plan.tensors.iter().filter_map(|planned| self.opened.tensors.get(planned.tensor.index()));
         let encoded = tensors.clone().any(|tensor| tensor.encoding.is_some());
         match () {
             () if casts && inexact => "lossy",
@@ -192,7 +212,11 @@ impl Job<'_> {
             let cast = cast.filter(|_| planned.cast).map(|cast| cast.to().stored().to_string());
             cast.or(own).unwrap_or_default()
         };
-        let planned = self.plan.tensors.iter().map(|planned| (planned.name.clone(), dtype(planned), shape(planned.tensor)));
+        let planned = self
+            .plan
+            .tensors
+            .iter()
+            .map(|planned| (planned.name.clone(), dtype(planned), shape(planned.tensor)));
         Converted {
             output: output.to_owned(),
             manifest: None,

@@ -3,11 +3,12 @@
 use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
-use crate::bytes::{ReadAt, length};
+use crate::bytes::ReadAt;
 use crate::checkpoint::PickleInfo;
 use crate::custody::{
-    Accounted, AliasRecord, Digests, EncodingRecord, GlobalRecord, Lazy, LeftOutRecord, Manifest, OptionsRecord,
-    OutputRecord, PickleRecord, Piece, SCHEMA, SourceRecord, Target, TensorRecord, TensorSet, Tool, ValuesRecord,
+    Accounted, AliasRecord, Digests, EncodingRecord, GlobalRecord, Lazy, LeftOutRecord, Manifest,
+    OptionsRecord, OutputRecord, PickleRecord, Piece, SCHEMA, SourceRecord, Target, TensorRecord, TensorSet,
+    Tool, ValuesRecord,
 };
 use crate::error::{Error, ErrorKind};
 use crate::output::{self, Digest, Staged, Written, WrittenTensor};
@@ -134,7 +135,9 @@ impl Record<'_> {
                 source: 0,
                 path: self.job.opened.tree.path(planned.entry),
                 entry: storage.and_then(|storage| storage.entry.as_deref()).map(str::to_owned),
-                storage: storage.filter(|storage| !storage.key.is_empty()).map(|storage| storage.key.to_string()),
+                storage: storage
+                    .filter(|storage| !storage.key.is_empty())
+                    .map(|storage| storage.key.to_string()),
                 offset: view.offset(),
                 stride: view.strides().to_vec(),
                 dtype: view.dtype().full_name(view.family()),

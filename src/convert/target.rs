@@ -5,8 +5,33 @@ use std::path::{Path, PathBuf};
 
 /// Suffixes of checkpoints, and of what they are wrapped in. A stem loses all of them: `model.pth.tar`, `x.pt.gz`.
 const SUFFIXES: &[&str] = &[
-    "pt", "pth", "pth.tar", "ckpt", "bin", "pkl", "pickle", "p", "joblib", "model", "th", "t7", "ptl", "pdparams",
-    "pdiparams", "npz", "npy", "tar", "zip", "gz", "bz2", "xz", "lzma", "zst", "lz4", "z", "tgz",
+    "pt",
+    "pth",
+    "pth.tar",
+    "ckpt",
+    "bin",
+    "pkl",
+    "pickle",
+    "p",
+    "joblib",
+    "model",
+    "th",
+    "t7",
+    "ptl",
+    "pdparams",
+    "pdiparams",
+    "npz",
+    "npy",
+    "tar",
+    "zip",
+    "gz",
+    "bz2",
+    "xz",
+    "lzma",
+    "zst",
+    "lz4",
+    "z",
+    "tgz",
 ];
 
 /// Where the output of an input goes without `-o`, and with `-o` a folder: its file name.

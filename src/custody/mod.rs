@@ -5,10 +5,10 @@ mod manifest;
 mod verify;
 
 pub use digest::TensorSet;
-pub use manifest::{
-    Accounted, AliasRecord, Digests, EncodingRecord, Expected, GlobalRecord, LeftOutFile, LeftOutRecord, Manifest,
-    OptionsRecord, OutputRecord, PickleRecord, Piece, Region, SCHEMA, SourceRecord, Target, TensorRecord, Tool,
-    ValuesRecord,
-};
 pub(crate) use manifest::Lazy;
+pub use manifest::{
+    Accounted, AliasRecord, Digests, EncodingRecord, Expected, GlobalRecord, LeftOutFile, LeftOutRecord,
+    Manifest, OptionsRecord, OutputRecord, PickleRecord, Piece, Region, SCHEMA, SourceRecord, Target,
+    TensorRecord, Tool, ValuesRecord,
+};
 pub use verify::{Check, Report, VerifyError, verify};

@@ -117,7 +117,8 @@ pub fn verify(path: &Path) -> Result<Report, VerifyError> {
         let expected: Vec<&TensorRecord> = expected.collect();
         report.tensors = report.tensors.saturating_add(crate::bytes::length(expected.len()));
         let mut checked = Checked { name: &output.path, mismatches: Vec::new() };
-        if let Err(error) = checked.output(&folder.join(&output.path), output.size, &output.sha256, &expected) {
+        if let Err(error) = checked.output(&folder.join(&output.path), output.size, &output.sha256, &expected)
+        {
             checked.file(format!("cannot be read: {error}"));
         }
         report.mismatches.append(&mut checked.mismatches);
@@ -140,13 +141,18 @@ fn find(path: &Path) -> Result<PathBuf, VerifyError> {
         }
         () => path.to_owned(),
     };
-    if found.is_file() { Ok(found) } else { Err(VerifyError::NoManifest { path: path.display().to_string() }) }
+    if found.is_file() {
+        Ok(found)
+    } else {
+        Err(VerifyError::NoManifest { path: path.display().to_string() })
+    }
 }
 
 /// The digest over all tensors binds names that were recorded and not written, too.
 fn check_set(manifest: &Manifest, report: &mut Report) {
     let mut set = TensorSet::default();
-    let by_name: HashMap<&str, &TensorRecord> = manifest.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
+    let by_name: HashMap<&str, &TensorRecord> =
+        manifest.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
     for tensor in &manifest.tensors {
         set.add(&tensor.name, &tensor.dtype, &tensor.shape, &tensor.sha256);
     }
