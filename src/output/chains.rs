@@ -159,7 +159,7 @@ impl Checks {
     }
 
     /// Joins the parts of each storage and compares them with what the archive states.
-    pub(super) fn verify(&self, storages: &[Storage], mut sums: Vec<Sum>) -> Result<(), ErrorKind> {
+    pub(super) fn verify(storages: &[Storage], mut sums: Vec<Sum>) -> Result<(), ErrorKind> {
         sums.sort_unstable_by_key(|sum| (sum.storage, sum.offset));
         for parts in sums.chunk_by(|a, b| a.storage == b.storage) {
             let Some(storage) = parts.first().and_then(|part| storages.get(part.storage.index())) else {

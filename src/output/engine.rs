@@ -88,7 +88,7 @@ fn run(
         return Err(failure);
     }
     streams.source().check_unchanged().map_err(ErrorKind::Changed)?;
-    shared.checks.verify(storages, result.sums)?;
+    Checks::verify(storages, result.sums)?;
     Ok(Written {
         size: layout.size(),
         sha256: result.sha256,
