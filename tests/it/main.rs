@@ -14,6 +14,13 @@
 mod asm;
 mod support;
 
+mod rebuild_containers;
+mod rebuild_graphs;
+mod rebuild_modules;
+mod rebuild_numpy;
+mod rebuild_storages;
+mod rebuild_torch;
+mod tensors;
 mod vm_calls;
 mod vm_errors;
 mod vm_frames;
