@@ -14,6 +14,7 @@
 mod asm;
 mod support;
 
+mod fixtures_names;
 mod rebuild_containers;
 mod rebuild_graphs;
 mod rebuild_modules;
