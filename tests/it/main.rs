@@ -12,9 +12,12 @@
 
 #[macro_use]
 mod asm;
+mod schema;
 mod support;
 
+mod convert_fixtures;
 mod fixtures_names;
+mod imports;
 mod rebuild_containers;
 mod rebuild_graphs;
 mod rebuild_modules;
