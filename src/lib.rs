@@ -26,5 +26,7 @@ pub mod policy;
 pub mod progress;
 pub mod rebuild;
 pub mod tensor;
+mod weights;
 
 pub use error::{Class, Error, ErrorKind};
+pub use weights::{Checkpoint, Loaded, Root, Tensor, Weights};
