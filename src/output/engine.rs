@@ -88,7 +88,11 @@ fn run(
         return Err(failure);
     }
     streams.source().check_unchanged().map_err(ErrorKind::Changed)?;
+<<<<<<< HEAD
     verify(storages, result.sums)?;
+=======
+    Checks::verify(storages, result.sums)?;
+>>>>>>> engine
     Ok(Written {
         size: layout.size(),
         sha256: result.sha256,
