@@ -10,13 +10,23 @@
         clippy::as_conversions
     )
 )]
+
 pub mod accounting;
 pub mod bytes;
 pub mod checkpoint;
 pub mod container;
+pub mod convert;
+pub mod custody;
+mod error;
 pub mod limits;
+pub mod output;
 pub mod pickle;
+pub mod plan;
 pub mod policy;
 pub mod progress;
 pub mod rebuild;
 pub mod tensor;
+mod weights;
+
+pub use error::{Class, Error, ErrorKind};
+pub use weights::{Checkpoint, Loaded, Root, Tensor, Weights};

@@ -4,10 +4,10 @@ mod shown;
 
 pub use shown::shown;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Bytes of a source as they are stored in it, each counted once; they add up to its size.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Accounting {
     /// Pickle streams, with the arrays embedded in their opcodes.
     pub pickle: u64,

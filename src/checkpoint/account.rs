@@ -20,14 +20,12 @@ fn tensor_bytes(rebuilt: &Rebuilt) -> u64 {
 pub(super) fn torch_zip(size: u64, torch: &TorchZip, after_stop: u64, rebuilt: &Rebuilt) -> Accounting {
     let archive = torch.archive();
     let mut records = 0_u64;
-    let mut other = 0_u64;
     for member in archive.members() {
         if torch.is_record(member) {
             records = records.saturating_add(member.data.len());
-        } else if member.name != torch.pickle().name && !torch.is_bookkeeping(member) {
-            other = other.saturating_add(member.data.len());
         }
     }
+    let other = torch.bystanders().fold(0_u64, |n, member| n.saturating_add(member.data.len()));
     let tensors = tensor_bytes(rebuilt);
     let strays = archive.strays().iter().fold(0_u64, |n, stray| n.saturating_add(stray.span.len()));
     // Of a deflated pickle only the whole has a stored size.

@@ -6,7 +6,7 @@ use crate::pickle::{Graph, Node, NodeId};
 use crate::rebuild::storage_keys;
 use crate::tensor::{StreamId, Streams};
 
-use super::run::{Ran, run};
+use super::run::{Ran, judge_bystander, run};
 use super::{Error, OpenOptions, Opened, Source, account};
 
 /// The only version of the protocol that was ever written.
@@ -42,6 +42,8 @@ pub(super) fn open(source: &Source, options: &OpenOptions) -> Result<Opened, Err
     let storages: &dyn Storages = &records;
     let rebuilt = object.rebuild(&mut streams, Some(storages), options)?;
     let accounting = account::torch_legacy(source.size(), list.span.end(), &records, &rebuilt);
+    let rest = Span::between(records.end(), source.size());
+    judge_bystander(&streams, StreamId::SOURCE, rest, None, options)?;
     let strays =
         (accounting.trailing > 0).then(|| format!("{} bytes follow the last storage", accounting.trailing));
     Ok(Opened {

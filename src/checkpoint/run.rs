@@ -52,6 +52,56 @@ pub(super) fn run(
     }
 }
 
+/// Judges what is no part of the checkpoint but a pickle all the same: a further one behind the last, or another member
+/// of the archive. Nothing is taken from it; a loader that reads on would run it.
+///
+/// # Errors
+/// [`Error::Refused`] where a complete pickle, or one that begins with `PROTO`, makes a call that refuses.
+pub(super) fn judge_bystander(
+    streams: &Streams,
+    stream: StreamId,
+    span: Span,
+    entry: Option<&str>,
+    options: &OpenOptions,
+) -> Result<(), Error> {
+    let source = streams.stream(stream);
+    let mut start = span.start();
+    for _ in 0..MOST_BYSTANDERS {
+        let Some(first) = skip_padding(source, &mut start, span.end())? else { return Ok(()) };
+        match run(streams, stream, Span::between(start, span.end()), entry, options) {
+            Ok(ran) if !ran.judgement.refusals.is_empty() => {
+                return Err(refused(entry, &ran.judgement, None));
+            }
+            Ok(ran) => start = ran.span.end(),
+            Err(error @ Error::Refused { .. }) if first == PROTO => return Err(error),
+            Err(_) => start = start.saturating_add(1),
+        }
+    }
+    Ok(())
+}
+
+/// Further pickles that are judged in one place, and places where one may begin that are tried.
+const MOST_BYSTANDERS: usize = 256;
+/// The first opcode of every pickle since protocol 2.
+const PROTO: u8 = 0x80;
+
+/// Passes over NUL bytes and white space, which loaders pass over too. The byte found, if there is one.
+fn skip_padding(source: &dyn ReadAt, at: &mut u64, end: u64) -> Result<Option<u8>, Error> {
+    /// Bytes read at a time.
+    const BLOCK: u64 = 64 * 1024;
+    while *at < end {
+        let block = read_vec(source, Span::between(*at, at.saturating_add(BLOCK).min(end)))?;
+        match block.iter().position(|byte| !matches!(byte, 0 | b' ' | b'\t' | b'\r' | b'\n')) {
+            Some(i) => {
+                *at = at.saturating_add(crate::bytes::length(i));
+                return Ok(block.get(i).copied());
+            }
+            None => *at = at.saturating_add(crate::bytes::length(block.len())),
+        }
+    }
+    Ok(None)
+}
+
 fn refused(entry: Option<&str>, judgement: &Judgement, rebuilt: Option<&Rebuilt>) -> Error {
     let uses = judgement.refusals.iter().map(|used| {
         let dependents = rebuilt.map(|rebuilt| dependents(rebuilt, &used.name));
@@ -146,6 +196,8 @@ pub(super) fn open_plain(source: &Source, options: &OpenOptions) -> Result<Opene
         other => other?,
     };
     let rebuilt = ran.rebuild(&mut streams, None, options)?;
+    let rest = Span::between(ran.span.end(), source.size());
+    judge_bystander(&streams, StreamId::SOURCE, rest, None, options)?;
     let pickle = ran.span.len();
     let accounting =
         Accounting { pickle, trailing: source.size().saturating_sub(pickle), ..Accounting::default() };

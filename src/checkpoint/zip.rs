@@ -3,10 +3,27 @@
 use std::sync::Arc;
 
 use crate::bytes::Span;
-use crate::container::{Method, Storages, TorchZip};
+use crate::container::{Member, Method, Storages, TorchZip};
 use crate::tensor::{StreamId, Streams};
 
 use super::{Error, OpenOptions, Opened, Source, account, run};
+
+/// Judges a member that is neither the pickle nor a storage, as a pickle if it is one.
+fn judge_member(
+    torch: &TorchZip,
+    member: &Member,
+    streams: &mut Streams,
+    options: &OpenOptions,
+) -> Result<(), Error> {
+    let (stream, span) = match member.method {
+        Method::Stored => (StreamId::SOURCE, member.data),
+        Method::Deflated => {
+            let bytes = torch.archive().read(streams.source(), member, options.limits.inflated_pickle)?;
+            (streams.push(Arc::new(bytes)), Span::between(0, member.size))
+        }
+    };
+    run::judge_bystander(streams, stream, span, Some(&member.name), options)
+}
 
 /// Opens the pickle of the archive and everything that it refers to.
 pub(super) fn open(source: &Source, torch: &TorchZip, options: &OpenOptions) -> Result<Opened, Error> {
@@ -26,6 +43,9 @@ pub(super) fn open(source: &Source, torch: &TorchZip, options: &OpenOptions) -> 
     let ran = run::run(&streams, stream, span, Some(&member.name), options)?;
     let storages: &dyn Storages = torch;
     let rebuilt = ran.rebuild(&mut streams, Some(storages), options)?;
+    for member in torch.bystanders() {
+        judge_member(torch, member, &mut streams, options)?;
+    }
     let mut strays: Vec<String> = torch.archive().strays().iter().map(ToString::to_string).collect();
     let after_stop = span.end().saturating_sub(ran.span.end());
     if after_stop > 0 {

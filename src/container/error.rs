@@ -110,6 +110,15 @@ pub enum ErrorKind {
 }
 
 impl Error {
+    /// Whether reading failed, as opposed to what was read.
+    pub fn is_io(&self) -> bool {
+        match &self.kind {
+            ErrorKind::Read(bytes::ErrorKind::Io(_)) => true,
+            ErrorKind::Archive(error) => matches!(&**error, ::zip::result::ZipError::Io(_)),
+            _ => false,
+        }
+    }
+
     pub(super) fn new(entry: Option<&str>, offset: u64, kind: impl Into<ErrorKind>) -> Self {
         Self { entry: entry.map(Box::from), offset: Offset(offset), kind: kind.into() }
     }

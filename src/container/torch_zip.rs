@@ -67,6 +67,14 @@ impl TorchZip {
         member.name.starts_with(&self.storage_prefix)
     }
 
+    /// Members that are neither the pickle, nor a storage, nor bookkeeping.
+    pub fn bystanders(&self) -> impl Iterator<Item = &Member> {
+        let known = |member: &&Member| {
+            member.name == self.pickle.name || self.is_record(member) || self.is_bookkeeping(member)
+        };
+        self.archive.members().iter().filter(move |member| !known(member))
+    }
+
     /// Whether a member only describes the archive: versions, alignment, byte order, and torch's random id.
     pub fn is_bookkeeping(&self, member: &Member) -> bool {
         /// The longest that torch writes is the id, of 40 digits.

@@ -73,6 +73,13 @@ pub enum ErrorKind {
     Limit(#[from] LimitExceeded),
 }
 
+impl ErrorKind {
+    /// Whether reading failed, as opposed to what was read.
+    pub fn is_io(&self) -> bool {
+        matches!(self, Self::Read(bytes::ErrorKind::Io(_)))
+    }
+}
+
 /// Something that a pickle writer never does, at an offset. The machine goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Anomaly {

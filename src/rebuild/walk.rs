@@ -172,11 +172,13 @@ impl<'a> Walk<'a> {
                 tree.push(parent, step, kind);
                 continue;
             }
-            if !path.enter(id, &kind) {
+            let limits = self.builder.context.limits;
+            let half = length(limits.extra_names).checked_div(2).unwrap_or(0);
+            let again = tree.len() < self.leads.len() && self.extra_names < half;
+            if !path.enter(id, &kind, again) {
                 continue;
             }
             stack.push(Visit::Leave(id));
-            let limits = self.builder.context.limits;
             check(LimitKind::Depth, length(limits.depth), length(path.open.len()))
                 .map_err(|e| self.error(id, e.into()))?;
             let mut children = self.listed(id, &mut entered)?;
@@ -289,15 +291,16 @@ enum Visit {
 #[derive(Default)]
 struct Path {
     open: HashSet<NodeId>,
-    /// Objects other than containers and modules, which are entered under their first name only: they refer to each
-    /// other in ways that would give a tensor more names than anyone wants.
+    /// Objects other than containers and modules that were entered. They may refer to each other in ways that would
+    /// give a tensor more names than there are atoms: once places outnumber objects, or shared ones have given half
+    /// the names that they may, each is entered no more.
     objects: HashSet<NodeId>,
 }
 
 impl Path {
-    /// False where the object is open already (a cycle), or is entered under its first name only.
-    fn enter(&mut self, id: NodeId, kind: &Kind) -> bool {
-        (*kind != Kind::Object || self.objects.insert(id)) && self.open.insert(id)
+    /// False where the object is open already (a cycle), or may not be entered `again`.
+    fn enter(&mut self, id: NodeId, kind: &Kind, again: bool) -> bool {
+        (*kind != Kind::Object || self.objects.insert(id) || again) && self.open.insert(id)
     }
 
     fn leave(&mut self, id: NodeId) {

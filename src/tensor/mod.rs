@@ -11,7 +11,7 @@ mod view;
 pub use cast::{Cast, CastError};
 pub use dtype::{Dtype, Family, Layout};
 pub use error::{Error, ErrorKind};
-pub use gather::{Band, Reader, Scratch};
+pub use gather::{ReadError, Reader, Scratch, read_into};
 pub use storage::{Place, Storage, StorageId, StreamId, Streams};
 pub use tree::{Entry, EntryId, Kind, Leaf, Step, Tree};
 pub use view::{Encoding, Tensor, TensorId, View, ViewSpec};

@@ -1,0 +1,251 @@
+//! The whole pipeline: open, plan, write, record.
+
+mod record;
+mod target;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::bytes::ReadAt;
+use crate::checkpoint::{self, OpenOptions, Opened};
+use crate::error::{Error, ErrorKind};
+use crate::output::{self, Item, Staged, WriteOptions, Written};
+use crate::plan::{self, Note, Plan};
+use crate::progress::Progress;
+use crate::tensor::{Cast, StorageId, TensorId, View};
+
+pub use target::{manifest_name, output_name};
+
+/// How to convert.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// How to open the source.
+    pub open: OpenOptions,
+    /// What to take, and under which names.
+    pub plan: plan::Options,
+    /// Where the manifest goes.
+    pub manifest: ManifestAt,
+    /// Threads; `None` for one a core.
+    pub jobs: Option<usize>,
+    /// Replaces outputs that exist.
+    pub force: bool,
+    /// Does everything but write.
+    pub dry_run: bool,
+}
+
+/// Where the manifest goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ManifestAt {
+    /// Beside the output, see [`manifest_name`].
+    #[default]
+    Beside,
+    /// There.
+    Path(PathBuf),
+    /// Nowhere: no digests are computed.
+    Nowhere,
+}
+
+/// What a conversion did, or would do.
+#[derive(Debug, Clone)]
+pub struct Converted {
+    /// The safetensors file.
+    pub output: PathBuf,
+    /// The manifest, if one was written.
+    pub manifest: Option<PathBuf>,
+    /// Tensors in the output.
+    pub tensors: u64,
+    /// Names that were recorded instead of written.
+    pub aliases: u64,
+    /// Tensors left out.
+    pub left_out: u64,
+    /// Bytes of the output; 0 in a dry run.
+    pub bytes: u64,
+    /// `bit-exact`, `lossless` or `lossy`.
+    pub claim: &'static str,
+    /// What should be said.
+    pub notes: Vec<Note>,
+    /// What was dropped that does not belong in such a file.
+    pub strays: Vec<String>,
+    /// Names that were kept as inert data because the user said so.
+    pub overridden: Vec<String>,
+    /// Names in the output, with their type and shape, in a dry run.
+    pub planned: Vec<(String, String, Vec<u64>)>,
+}
+
+/// Converts the checkpoint at `input` to a safetensors file at `output`, and records it in a manifest. Nothing that
+/// looks finished is left behind when it fails.
+///
+/// # Errors
+/// An [`Error`] whose [`Class`](crate::Class) says what can be done about it.
+pub fn convert(
+    input: &Path,
+    output: &Path,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Converted, Error> {
+    let source =
+        crate::bytes::FileSource::open(input).map_err(|e| Error::new(input, checkpoint::Error::Io(e)))?;
+    if is_same_file(input, output) {
+        return Err(Error::new(input, ErrorKind::OutputIsInput(output.display().to_string())));
+    }
+    let source: Arc<dyn ReadAt> = Arc::new(source);
+    convert_source(&source, input, output, options, progress)
+}
+
+/// Converts a source that is open already. `name` is what the manifest calls it.
+///
+/// # Errors
+/// As [`convert`].
+pub fn convert_source(
+    source: &Arc<dyn ReadAt>,
+    name: &Path,
+    output: &Path,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Converted, Error> {
+    let error = |kind: ErrorKind| Error::new(name, kind);
+    let opened = checkpoint::open(source, &options.open).map_err(|e| error(e.into()))?;
+    let planned = plan::plan(&opened.tree, &opened.tensors, &options.plan).map_err(|e| error(e.into()))?;
+    let job = Job { opened, plan: planned, options };
+    if options.dry_run {
+        return Ok(job.summary(output));
+    }
+    job.write(source, name, output, progress)
+}
+
+/// A source that is open and planned.
+struct Job<'a> {
+    opened: Opened,
+    plan: Plan,
+    options: &'a Options,
+}
+
+impl Job<'_> {
+    fn write(
+        mut self,
+        source: &Arc<dyn ReadAt>,
+        name: &Path,
+        output: &Path,
+        progress: &dyn Progress,
+    ) -> Result<Converted, Error> {
+        let fail = |e: output::Error| Error::new(name, e);
+        let force = self.options.force;
+        // Both are staged before the work, so that a target in the way is met at once.
+        let weights = Staged::create(output, force).map_err(fail)?;
+        let manifest =
+            self.manifest_path(output).map(|path| Staged::create(&path, force)).transpose().map_err(fail)?;
+        let digests = manifest.is_some();
+        let defaults = WriteOptions::default();
+        let jobs = self.options.jobs.unwrap_or(defaults.jobs);
+        self.spool(output, jobs, progress).map_err(fail)?;
+        let cast = self.options.plan.dtype.and_then(Cast::new);
+        let items = self.plan.tensors.iter().filter_map(|planned| {
+            let cast = cast.filter(|_| planned.cast);
+            Some(Item { name: &planned.name, view: self.view(planned.tensor)?, cast })
+        });
+        let items: Vec<Item<'_>> = items.collect();
+        let write = WriteOptions { jobs, digests, source_digest: digests };
+        let (streams, storages) = (&self.opened.streams, &self.opened.storages);
+        let written =
+            output::write(&weights, streams, storages, &items, &self.plan.metadata, write, progress);
+        let written = written.map_err(fail)?;
+        drop(items);
+        let manifest_path = manifest.as_ref().map(|staged| staged.target().to_owned());
+        if let Some(manifest) = manifest {
+            let record = record::Record { job: &self, written: &written, source: &**source, name, output };
+            record.write(&manifest)?;
+            weights.commit(force).map_err(fail)?;
+            manifest.commit(force).map_err(fail)?;
+        } else {
+            weights.commit(force).map_err(fail)?;
+        }
+        let mut summary = self.summary(output);
+        summary.manifest = manifest_path;
+        summary.bytes = written.size;
+        summary.claim = self.claim(Some(&written));
+        Ok(summary)
+    }
+
+    /// Inflates what the plan needs into a nameless file beside the output.
+    fn spool(&mut self, output: &Path, jobs: usize, progress: &dyn Progress) -> Result<(), output::Error> {
+        let tensors = &self.opened.tensors;
+        let view =
+            |planned: &plan::Planned| tensors.get(planned.tensor.index()).map(|tensor| tensor.view.storage());
+        let needed: BTreeSet<StorageId> = self.plan.tensors.iter().filter_map(view).collect();
+        let folder =
+            output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        output::spool(&mut self.opened.streams, &mut self.opened.storages, needed, folder, jobs, progress)
+    }
+
+    fn manifest_path(&self, output: &Path) -> Option<PathBuf> {
+        match &self.options.manifest {
+            ManifestAt::Beside => Some(manifest_name(output)),
+            ManifestAt::Path(path) => Some(path.clone()),
+            ManifestAt::Nowhere => None,
+        }
+    }
+
+    fn view(&self, id: TensorId) -> Option<&View> {
+        self.opened.tensors.get(id.index()).map(|tensor| &tensor.view)
+    }
+
+    /// What the output is, compared with the source.
+    fn claim(&self, written: Option<&Written>) -> &'static str {
+        let casts = self.plan.tensors.iter().any(|planned| planned.cast);
+        let inexact = written.is_none_or(|written| written.tensors.iter().any(|tensor| !tensor.cast_exact));
+        let tensors =
+            self.plan.tensors.iter().filter_map(|planned| self.opened.tensors.get(planned.tensor.index()));
+        let encoded = tensors.clone().any(|tensor| tensor.encoding.is_some());
+        match () {
+            () if casts && inexact => "lossy",
+            () if casts || encoded => "lossless",
+            () => "bit-exact",
+        }
+    }
+
+    fn summary(&self, output: &Path) -> Converted {
+        let shape = |id: TensorId| self.view(id).map(View::stored_shape).unwrap_or_default();
+        let cast = self.options.plan.dtype.and_then(Cast::new);
+        let dtype = |planned: &plan::Planned| {
+            let own = self.view(planned.tensor).map(|view| view.dtype().stored().to_string());
+            let cast = cast.filter(|_| planned.cast).map(|cast| cast.to().stored().to_string());
+            cast.or(own).unwrap_or_default()
+        };
+        let planned = self
+            .plan
+            .tensors
+            .iter()
+            .map(|planned| (planned.name.clone(), dtype(planned), shape(planned.tensor)));
+        Converted {
+            output: output.to_owned(),
+            manifest: None,
+            tensors: crate::bytes::length(self.plan.tensors.len()),
+            aliases: crate::bytes::length(self.plan.aliases.len()),
+            left_out: self.plan.left_out.iter().fold(0, |n, left_out| n.saturating_add(left_out.tensors)),
+            bytes: 0,
+            claim: self.claim(None),
+            notes: self.plan.notes.clone(),
+            strays: self.opened.strays.clone(),
+            overridden: self.overridden(),
+            planned: if self.options.dry_run { planned.collect() } else { Vec::new() },
+        }
+    }
+
+    /// Names that the rule would refuse and the user kept.
+    fn overridden(&self) -> Vec<String> {
+        let named = |name: &String| {
+            let mut globals = self.opened.pickles.iter().flat_map(|pickle| &pickle.globals);
+            globals.any(|global| global.name == *name)
+        };
+        self.options.open.overrides.names.iter().filter(|name| named(name)).cloned().collect()
+    }
+}
+
+/// Whether two paths are one file, through links too.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}

@@ -1,0 +1,225 @@
+//! From a finished conversion to its manifest.
+
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
+
+use crate::bytes::ReadAt;
+use crate::checkpoint::PickleInfo;
+use crate::custody::{
+    Accounted, AliasRecord, Digests, EncodingRecord, GlobalRecord, Lazy, LeftOutRecord, Manifest,
+    OptionsRecord, OutputRecord, PickleRecord, Piece, SCHEMA, SourceRecord, Target, TensorRecord, TensorSet,
+    Tool, ValuesRecord,
+};
+use crate::error::{Error, ErrorKind};
+use crate::output::{self, Digest, Staged, Written, WrittenTensor};
+use crate::plan::{self, Aliases, NameRule, Planned};
+use crate::tensor::Tensor;
+
+use super::Job;
+
+/// What a manifest is made from.
+pub(super) struct Record<'a> {
+    pub(super) job: &'a Job<'a>,
+    pub(super) written: &'a Written,
+    pub(super) source: &'a dyn ReadAt,
+    pub(super) name: &'a Path,
+    pub(super) output: &'a Path,
+}
+
+impl Record<'_> {
+    /// Writes the manifest. Tensors are recorded one by one, so that a million take no memory of their own.
+    pub(super) fn write(&self, to: &Staged) -> Result<(), Error> {
+        let plan = &self.job.plan;
+        let (path, output) = (file_name(self.name)?, file_name(self.output)?);
+        let left_out = plan.left_out.iter().map(|left_out| LeftOutRecord {
+            source: 0,
+            path: left_out.path.clone(),
+            tensors: left_out.tensors,
+            bytes: left_out.bytes,
+            reason: left_out.reason.to_string(),
+        });
+        let values = plan.values_left_out.iter().map(|values| ValuesRecord {
+            source: 0,
+            path: values.path.clone(),
+            type_name: values.type_name.to_string(),
+            count: values.count,
+        });
+        let manifest = Manifest {
+            schema: SCHEMA.to_owned(),
+            tool: Tool::this(),
+            options: self.options(),
+            sources: vec![self.source_record(path)],
+            tensors: Lazy(|| self.tensors()),
+            aliases: Lazy(|| self.aliases()),
+            left_out: left_out.collect(),
+            values_left_out: values.collect(),
+            left_out_files: Vec::new(),
+            outputs: vec![OutputRecord {
+                path: output,
+                role: "weights".to_owned(),
+                size: self.written.size,
+                sha256: text(self.written.sha256.as_ref()),
+            }],
+            digests: Digests { tensor_set: self.tensor_set(), others: std::collections::BTreeMap::new() },
+            claim: self.job.claim(Some(self.written)).to_owned(),
+        };
+        let fail = |error: std::io::Error| {
+            let kind = output::ErrorKind::Write(error);
+            Error::new(self.name, output::Error { path: to.target().to_owned(), kind })
+        };
+        let mut writer = BufWriter::new(to.file());
+        serde_json::to_writer_pretty(&mut writer, &manifest).map_err(|e| fail(e.into()))?;
+        writer.write_all(b"\n").and_then(|()| writer.flush()).map_err(fail)
+    }
+
+    fn options(&self) -> OptionsRecord {
+        let options = &self.job.options;
+        let (plan, open) = (&options.plan, &options.open);
+        let mut inert = open.overrides.names.clone();
+        inert.extend(open.overrides.unknown.then(|| "unknown".to_owned()));
+        OptionsRecord {
+            strict: open.strict,
+            root: self.job.plan.root.clone(),
+            all: plan.all,
+            include: plan.include.clone(),
+            exclude: plan.exclude.clone(),
+            names: plan.names.iter().map(rule).collect(),
+            dtype: plan.dtype.map(|dtype| dtype.stored().to_string()),
+            aliases: match plan.aliases {
+                Aliases::Auto if plan.prefer_once => "once",
+                Aliases::Auto | Aliases::Copy => "copy",
+                Aliases::Once => "once",
+                Aliases::Refuse => "refuse",
+            }
+            .to_owned(),
+            inert,
+            skip_unresolved: open.skip_unresolved,
+        }
+    }
+
+    fn source_record(&self, path: String) -> SourceRecord {
+        let opened = &self.job.opened;
+        SourceRecord {
+            path,
+            size: self.source.size(),
+            sha256: text(self.written.source_sha256.as_ref()),
+            container: opened.container.to_owned(),
+            byteorder: if opened.big_endian { "big" } else { "little" }.to_owned(),
+            expected: Vec::new(),
+            pickles: opened.pickles.iter().map(pickle).collect(),
+            accounting: Accounted::Plain(opened.accounting),
+        }
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (&Planned, &WrittenTensor, &Tensor)> {
+        let tensor = |planned: &Planned| self.job.opened.tensors.get(planned.tensor.index());
+        let pairs = self.job.plan.tensors.iter().zip(&self.written.tensors);
+        pairs.filter_map(move |(planned, written)| Some((planned, written, tensor(planned)?)))
+    }
+
+    fn tensors(&self) -> impl Iterator<Item = TensorRecord> {
+        self.pairs().map(|(planned, written, tensor)| self.tensor(planned, written, tensor))
+    }
+
+    fn tensor(&self, planned: &Planned, written: &WrittenTensor, tensor: &Tensor) -> TensorRecord {
+        let view = &tensor.view;
+        let (start, end) = written.data_offsets;
+        let storage = self.job.opened.storages.get(view.storage().index());
+        TensorRecord {
+            name: planned.name.clone(),
+            dtype: written.dtype.to_string(),
+            shape: view.stored_shape(),
+            nbytes: end.saturating_sub(start),
+            sha256: text(written.sha256.as_ref()),
+            from: vec![Piece {
+                source: 0,
+                path: self.job.opened.tree.path(planned.entry),
+                entry: storage.and_then(|storage| storage.entry.as_deref()).map(str::to_owned),
+                storage: storage
+                    .filter(|storage| !storage.key.is_empty())
+                    .map(|storage| storage.key.to_string()),
+                offset: view.offset(),
+                stride: view.strides().to_vec(),
+                dtype: view.dtype().full_name(view.family()),
+                region: None,
+            }],
+            to: Target { output: 0, offsets: [start, end] },
+            encoding: encoding(written, tensor),
+        }
+    }
+
+    fn aliases(&self) -> impl Iterator<Item = AliasRecord> {
+        let plan = &self.job.plan;
+        plan.aliases.iter().map(|alias| AliasRecord {
+            name: alias.name.clone(),
+            of: plan.tensors.get(alias.of).map(|of| of.name.clone()).unwrap_or_default(),
+            source: 0,
+            path: self.job.opened.tree.path(alias.entry),
+        })
+    }
+
+    fn tensor_set(&self) -> String {
+        let records = self.pairs().map(|(planned, written, tensor)| {
+            let dtype = written.dtype.to_string();
+            (planned.name.as_str(), dtype, tensor.view.stored_shape(), text(written.sha256.as_ref()))
+        });
+        let records: Vec<_> = records.collect();
+        let mut set = TensorSet::default();
+        for (name, dtype, shape, sha256) in &records {
+            set.add(name, dtype, shape, sha256);
+        }
+        for alias in &self.job.plan.aliases {
+            if let Some((_, dtype, shape, sha256)) = records.get(alias.of) {
+                set.add(&alias.name, dtype, shape, sha256);
+            }
+        }
+        set.digest()
+    }
+}
+
+fn encoding(written: &WrittenTensor, tensor: &Tensor) -> Option<EncodingRecord> {
+    let cast = written.source_sha256.as_ref().map(|source| EncodingRecord::Cast {
+        kind: "cast".to_owned(),
+        from: tensor.view.dtype().stored().to_string(),
+        source_sha256: source.to_string(),
+        exact: written.cast_exact,
+    });
+    let part = tensor.encoding.as_ref().map(|encoding| EncodingRecord::Part {
+        kind: encoding.kind.to_owned(),
+        part: encoding.part.to_owned(),
+        scheme: encoding.scheme.as_deref().map(str::to_owned),
+        axis: encoding.axis,
+    });
+    cast.or(part)
+}
+
+fn pickle(info: &PickleInfo) -> PickleRecord {
+    let globals = info.globals.iter().map(|global| GlobalRecord {
+        name: global.name.clone(),
+        count: global.count,
+        verdict: global.verdict.name().to_owned(),
+    });
+    PickleRecord {
+        entry: info.entry.as_deref().map(str::to_owned),
+        sha256: info.sha256.clone(),
+        protocol: info.protocol,
+        globals: globals.collect(),
+    }
+}
+
+fn rule(rule: &NameRule) -> String {
+    match rule {
+        plan::NameRule::StripPrefix(prefix) => format!("strip-prefix {prefix}"),
+        plan::NameRule::StripPrefixAuto => "strip-prefix auto".to_owned(),
+        plan::NameRule::Rename { regex, replacement } => format!("rename {regex}={replacement}"),
+    }
+}
+
+fn text(digest: Option<&Digest>) -> String {
+    digest.map(ToString::to_string).unwrap_or_default()
+}
+
+fn file_name(path: &Path) -> Result<String, Error> {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.map(str::to_owned).ok_or_else(|| Error::new(path, ErrorKind::PathNotUtf8))
+}

@@ -1,0 +1,49 @@
+//! The digest of a set of tensors, independent of layout and sharding.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+use crate::bytes::hex;
+
+/// SHA-256 over one line a tensor, sorted by name: the compact JSON array `["name","F32",[2,3],"digest"]` and a
+/// newline. Aliases count under their own names.
+#[derive(Debug, Default)]
+pub struct TensorSet<'a>(BTreeMap<&'a str, (&'a str, &'a [u64], &'a str)>);
+
+impl<'a> TensorSet<'a> {
+    /// Adds a tensor: its name, the name of its element type, its shape, and its digest in hexadecimal.
+    pub fn add(&mut self, name: &'a str, dtype: &'a str, shape: &'a [u64], sha256: &'a str) {
+        self.0.insert(name, (dtype, shape, sha256));
+    }
+
+    /// The digest as the manifest has it, `sha256:…`.
+    pub fn digest(&self) -> String {
+        let mut hasher = Sha256::new();
+        for (name, (dtype, shape, sha256)) in &self.0 {
+            // serde_json escapes as RFC 8785 does: control characters, quotes and backslashes, nothing else.
+            let line = serde_json::to_vec(&(name, dtype, shape, sha256)).unwrap_or_default();
+            hasher.update(line);
+            hasher.update(b"\n");
+        }
+        format!("sha256:{}", hex(&hasher.finalize()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_does_not_matter_and_text_is_kept() {
+        let mut one = TensorSet::default();
+        one.add("b", "F32", &[2, 3], "aa");
+        one.add("é\n", "I64", &[], "bb");
+        let mut two = TensorSet::default();
+        two.add("é\n", "I64", &[], "bb");
+        two.add("b", "F32", &[2, 3], "aa");
+        assert_eq!(one.digest(), two.digest());
+        let text = "[\"b\",\"F32\",[2,3],\"aa\"]\n[\"é\\n\",\"I64\",[],\"bb\"]\n";
+        assert_eq!(one.digest(), format!("sha256:{}", hex(&Sha256::digest(text))));
+    }
+}

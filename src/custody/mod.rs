@@ -1,0 +1,14 @@
+//! Documents that say where every byte came from and went to, and what can be checked with them.
+
+mod digest;
+mod manifest;
+mod verify;
+
+pub use digest::TensorSet;
+pub(crate) use manifest::Lazy;
+pub use manifest::{
+    Accounted, AliasRecord, Digests, EncodingRecord, Expected, GlobalRecord, LeftOutFile, LeftOutRecord,
+    Manifest, OptionsRecord, OutputRecord, PickleRecord, Piece, Region, SCHEMA, SourceRecord, Target,
+    TensorRecord, Tool, ValuesRecord,
+};
+pub use verify::{Check, Report, VerifyError, verify};

@@ -1,0 +1,82 @@
+//! The public error: which file, and what went wrong at which stage.
+
+use crate::{checkpoint, custody, output, plan};
+
+/// What went wrong, and with which file.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {kind}")]
+pub struct Error {
+    /// The file, as the caller named it.
+    pub path: String,
+    /// What went wrong.
+    pub kind: Box<ErrorKind>,
+}
+
+/// What went wrong, by stage.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The source cannot be opened: unreadable, malformed, refused or unsupported.
+    #[error(transparent)]
+    Open(#[from] checkpoint::Error),
+    /// The options do not fit the source, or its names cannot stand side by side.
+    #[error(transparent)]
+    Plan(#[from] plan::Error),
+    /// The output could not be written.
+    #[error(transparent)]
+    Output(#[from] output::Error),
+    /// The manifest could not be checked.
+    #[error(transparent)]
+    Verify(#[from] custody::VerifyError),
+    /// The output would take the place of the input.
+    #[error("the output {0} is the input itself; choose another with -o")]
+    OutputIsInput(String),
+    /// A path that is not UTF-8 cannot stand in a manifest.
+    #[error("the file name is not UTF-8; rename the file")]
+    PathNotUtf8,
+}
+
+/// What a caller can do about an error. The program's exit codes are these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// The answer is no: refused by verdict, or by an option that asks to refuse.
+    Refused,
+    /// The call is wrong: options that match nothing or contradict each other.
+    Misuse,
+    /// The source is malformed, ambiguous, beyond a limit, unsupported, or holds no tensors.
+    Malformed,
+    /// The environment failed: worth another try.
+    Environment,
+}
+
+impl Error {
+    pub(crate) fn new(path: &std::path::Path, kind: impl Into<ErrorKind>) -> Self {
+        Self { path: path.display().to_string(), kind: Box::new(kind.into()) }
+    }
+
+    /// What the caller can do about it.
+    pub fn class(&self) -> Class {
+        match &*self.kind {
+            ErrorKind::Open(error) => open_class(error),
+            ErrorKind::Plan(plan::Error::Refused(_)) => Class::Refused,
+            ErrorKind::Plan(plan::Error::Misuse(_))
+            | ErrorKind::OutputIsInput(_)
+            | ErrorKind::PathNotUtf8 => Class::Misuse,
+            ErrorKind::Plan(plan::Error::Structure(_)) => Class::Malformed,
+            ErrorKind::Output(error) => error.kind.class(),
+            ErrorKind::Verify(custody::VerifyError::Io { .. }) => Class::Environment,
+            ErrorKind::Verify(custody::VerifyError::NoManifest { .. }) => Class::Misuse,
+            ErrorKind::Verify(_) => Class::Malformed,
+        }
+    }
+}
+
+fn open_class(error: &checkpoint::Error) -> Class {
+    match error {
+        checkpoint::Error::Io(_) => Class::Environment,
+        checkpoint::Error::Refused { .. } | checkpoint::Error::Strict(_) => Class::Refused,
+        checkpoint::Error::Container(error) if error.is_io() => Class::Environment,
+        checkpoint::Error::Pickle { error, .. } if error.kind.is_io() => Class::Environment,
+        _ => Class::Malformed,
+    }
+}

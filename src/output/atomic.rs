@@ -1,0 +1,168 @@
+//! [`Staged`]: a file that appears under its name only once it is whole.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use super::{Error, ErrorKind};
+
+/// A new file beside the place where it will stand. Dropped without [`Staged::commit`], it is removed.
+#[derive(Debug)]
+pub struct Staged {
+    file: NamedTempFile,
+    target: PathBuf,
+}
+
+impl Staged {
+    /// Creates the temporary file in the target's folder, with the permissions of an ordinary new file. Where
+    /// something exists at the target and `force` is not set, fails at once rather than after the work.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Exists`], [`ErrorKind::NotAFile`], [`ErrorKind::Write`].
+    pub fn create(target: &Path, force: bool) -> Result<Self, Error> {
+        let fail = |kind| Error { path: target.to_owned(), kind };
+        check(target, force).map_err(fail)?;
+        let name = target.file_name().ok_or_else(|| fail(ErrorKind::NotAFile))?;
+        let mut prefix = std::ffi::OsString::from(".");
+        // A name may be as long as the file system allows; the temporary one must not be longer.
+        prefix.push(name.to_str().filter(|name| name.len() <= 200).unwrap_or("depickle"));
+        prefix.push(".");
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(&prefix).suffix(".partial");
+        #[cfg(unix)]
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+        #[cfg(unix)]
+        builder.permissions(permissions);
+        let file = builder.tempfile_in(folder(target)).map_err(|error| fail(ErrorKind::Write(error)))?;
+        Ok(Self { file, target: target.to_owned() })
+    }
+
+    /// Where it will stand.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// The file to write to.
+    pub fn file(&self) -> &File {
+        self.file.as_file()
+    }
+
+    /// Syncs the file to the disk and gives it its name. With `force` it takes the place of what is there (a symbolic
+    /// link itself, not what it points to); without, nothing is ever replaced, even if it came up meanwhile.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Exists`], [`ErrorKind::NotAFile`], [`ErrorKind::Write`]. The temporary file is removed.
+    pub fn commit(self, force: bool) -> Result<(), Error> {
+        let Self { file, target } = self;
+        let fail = |kind| Error { path: target.clone(), kind };
+        file.as_file().sync_all().map_err(|error| fail(ErrorKind::Write(error)))?;
+        check(&target, force).map_err(fail)?;
+        let result = if force { file.persist(&target) } else { file.persist_noclobber(&target) };
+        result.map_err(|failed| {
+            fail(match failed.error.kind() {
+                io::ErrorKind::AlreadyExists => ErrorKind::Exists,
+                _ => ErrorKind::Write(failed.error),
+            })
+        })?;
+        // The new name is as durable as the bytes. A file system that cannot sync a folder has no more to offer.
+        #[cfg(unix)]
+        let _ = File::open(folder(&target)).and_then(|folder| folder.sync_all());
+        Ok(())
+    }
+}
+
+/// The folder of a path, which is the current one for a bare name.
+pub(super) fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn check(target: &Path, force: bool) -> Result<(), ErrorKind> {
+    match target.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(ErrorKind::Write(error)),
+        Ok(_) if !force => Err(ErrorKind::Exists),
+        // Renaming over a device or a pipe would put a file in its place.
+        Ok(there) if there.is_file() || there.is_symlink() => Ok(()),
+        Ok(_) => Err(ErrorKind::NotAFile),
+    }
+}
+
+/// Writes all of `bytes` at a position.
+pub(super) fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    imp::write_all_at(file, bytes, offset)
+}
+
+/// Reads exactly `bytes` at a position, of a file that was written here.
+pub(super) fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    imp::read_exact_at(file, bytes, offset)
+}
+
+#[cfg(unix)]
+mod imp {
+    use std::fs::File;
+    use std::io;
+    use std::os::unix::fs::FileExt;
+
+    pub(super) fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        FileExt::write_all_at(file, bytes, offset)
+    }
+
+    pub(super) fn read_exact_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        FileExt::read_exact_at(file, bytes, offset)
+    }
+}
+
+#[cfg(windows)]
+mod imp {
+    use std::fs::File;
+    use std::io;
+    use std::os::windows::fs::FileExt;
+
+    use crate::bytes::length;
+
+    pub(super) fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match file.seek_write(bytes, offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    bytes = bytes.get(n..).unwrap_or_default();
+                    offset = offset.saturating_add(length(n));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match file.seek_read(bytes, offset) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => {
+                    bytes = bytes.get_mut(n..).unwrap_or_default();
+                    offset = offset.saturating_add(length(n));
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(not(any(unix, windows)))]
+mod imp {
+    use std::fs::File;
+    use std::io;
+
+    pub(super) fn write_all_at(_: &File, _: &[u8], _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(super) fn read_exact_at(_: &File, _: &mut [u8], _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}

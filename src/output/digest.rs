@@ -1,0 +1,92 @@
+//! [`Digest`], and the digest of a tensor without writing it.
+
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::tensor::{Cast, ReadError, Reader, Scratch, Storage, Streams, View};
+
+/// A SHA-256 digest; shown as lower-case hex.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl From<Sha256> for Digest {
+    fn from(hash: Sha256) -> Self {
+        Self(hash.finalize().into())
+    }
+}
+
+/// The digests of a tensor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Digested {
+    /// Of its bytes as they are written.
+    pub sha256: Digest,
+    /// Of its bytes before they are cast, where they are.
+    pub source_sha256: Option<Digest>,
+    /// Whether every element keeps its value; true where nothing is cast.
+    pub cast_exact: bool,
+}
+
+/// Computes digests of one tensor after the other, in fixed memory. One for each thread.
+#[derive(Debug)]
+pub struct Digester {
+    scratch: Scratch,
+    block: Vec<u8>,
+    cast: Vec<u8>,
+}
+
+const BLOCK: usize = 1 << 20;
+
+impl Digester {
+    /// Gathers in about `scratch` bytes of memory.
+    pub fn new(scratch: usize) -> Self {
+        Self { scratch: Scratch::new(scratch), block: vec![0; BLOCK], cast: Vec::new() }
+    }
+
+    /// The digests that writing this view would give.
+    ///
+    /// # Errors
+    /// Those of reading and casting.
+    pub fn digest(
+        &mut self,
+        streams: &Streams,
+        storage: &Storage,
+        view: &View,
+        cast: Option<Cast>,
+    ) -> Result<Digested, ReadError> {
+        let mut reader = Reader::new(streams, storage, view)?;
+        let cast = cast.filter(|cast| cast.applies_to(view.dtype()));
+        let (mut source, mut written, mut exact) = (Sha256::new(), Sha256::new(), true);
+        loop {
+            let n = reader.read(&mut self.scratch, &mut self.block)?;
+            let block = self.block.get(..n).unwrap_or_default();
+            if block.is_empty() {
+                break;
+            }
+            source.update(block);
+            if let Some(cast) = cast {
+                self.cast.clear();
+                exact &= cast.convert(view.dtype(), block, &mut self.cast)?;
+                written.update(&self.cast);
+            }
+        }
+        Ok(match cast {
+            None => Digested { sha256: source.into(), source_sha256: None, cast_exact: true },
+            Some(_) => {
+                Digested { sha256: written.into(), source_sha256: Some(source.into()), cast_exact: exact }
+            }
+        })
+    }
+}
