@@ -225,7 +225,8 @@ const DANGEROUS_SUBMODULES: &[&str] = &[
 ];
 
 /// Modules below a dangerous one that hold mathematical functions alone.
-const HARMLESS_SUBMODULES: &[&str] = &["torch._C._nn", "torch._C._special", "torch._C._fft", "torch._C._linalg"];
+const HARMLESS_SUBMODULES: &[&str] =
+    &["torch._C._nn", "torch._C._special", "torch._C._fft", "torch._C._linalg"];
 
 /// Names that are dangerous in a module of which others are harmless.
 const DANGEROUS_NAMES: &[(&str, &[&str])] = &[

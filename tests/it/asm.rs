@@ -284,5 +284,9 @@ pub(crate) fn tensor(key: &str, count: i64) -> Part {
 
 /// What `module.state_dict()` pickles to: an `OrderedDict` with an attribute `_metadata`.
 pub(crate) fn state_dict(items: &[(&str, Part)]) -> Part {
-    asm![ordered_dict(items), dict(&[("_metadata", ordered_dict(&[("", dict(&[("version", int(1))]))]))]), Build]
+    asm![
+        ordered_dict(items),
+        dict(&[("_metadata", ordered_dict(&[("", dict(&[("version", int(1))]))]))]),
+        Build
+    ]
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use depickle::checkpoint::{Error, OpenOptions, Opened, open};
 use depickle::bytes::{FileSource, ReadAt};
+use depickle::checkpoint::{Error, OpenOptions, Opened, open};
 use serde_json::Value;
 
 /// Holds a bfloat16 tensor that torch wrote as a float32 array: to be cast back.
@@ -60,7 +60,8 @@ fn every_fixture_gives_the_tensors_that_torch_sees() {
             Ok(opened) if listed(&opened) == expected(fixture) => {}
             Ok(opened) => {
                 let (got, wanted) = (listed(&opened), expected(fixture));
-                let odd: Vec<_> = got.iter().filter(|e| !wanted.contains_key(e.0) || wanted[e.0] != *e.1).collect();
+                let odd: Vec<_> =
+                    got.iter().filter(|e| !wanted.contains_key(e.0) || wanted[e.0] != *e.1).collect();
                 let missing: Vec<_> = wanted.keys().filter(|name| !got.contains_key(*name)).collect();
                 wrong.push(format!("{path}: unexpected {odd:?}, missing {missing:?}"));
             }

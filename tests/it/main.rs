@@ -13,7 +13,13 @@
 #[macro_use]
 mod asm;
 mod support;
+mod zips;
 
+mod bytes;
+mod container_legacy;
+mod container_torch;
+mod container_zip;
+mod container_zip_directory;
 mod fixtures_names;
 mod rebuild_containers;
 mod rebuild_graphs;
