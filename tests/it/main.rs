@@ -21,6 +21,7 @@ mod container_torch;
 mod container_zip;
 mod container_zip_directory;
 mod fixtures_names;
+mod mutate;
 mod rebuild_containers;
 mod rebuild_graphs;
 mod rebuild_modules;
