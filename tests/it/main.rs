@@ -14,10 +14,17 @@
 mod asm;
 mod schema;
 mod support;
+mod zips;
 
 mod convert_fixtures;
 mod fixtures_names;
 mod imports;
+mod bytes;
+mod container_legacy;
+mod container_torch;
+mod container_zip;
+mod container_zip_directory;
+mod mutate;
 mod rebuild_containers;
 mod rebuild_graphs;
 mod rebuild_modules;
