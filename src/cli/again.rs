@@ -1,6 +1,6 @@
 //! The command that was given, as it would be given again.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use clap::CommandFactory;
 
@@ -18,67 +18,85 @@ pub(crate) struct Again<'a>(pub(crate) &'a [OsString]);
 impl Again<'_> {
     /// The command that keeps these names as inert data, too. `None` where one of them cannot be printed as it is.
     pub(crate) fn keeping(&self, names: &[&str]) -> Option<String> {
-        line(self.0.get(1..).unwrap_or_default(), names)
+        let (flags, inputs) = self.split();
+        line(&inputs, &flags, names)
     }
 
-    /// The same for some of the inputs, or for all where they are many.
-    pub(crate) fn for_inputs(&self, inputs: &[OsString], names: &[&str]) -> Option<String> {
-        if inputs.len() > LISTED {
-            return line(&[self.0.get(1..).unwrap_or_default(), &["--force".into()]].concat(), names);
+    /// The same for some of the inputs; for all, over what was written already, where they are many or `None`.
+    pub(crate) fn for_inputs(&self, some: Option<&[OsString]>, names: &[&str]) -> Option<String> {
+        let (mut flags, inputs) = self.split();
+        if let Some(some) = some.filter(|some| some.len() <= LISTED) {
+            return line(some, &flags, names);
         }
-        let mut arguments = self.flags();
-        let at = arguments.len().min(1);
-        arguments.splice(at..at, inputs.iter().cloned());
-        line(&arguments, names)
+        let force = OsString::from("--force");
+        flags.extend((!flags.contains(&force)).then_some(force));
+        line(&inputs, &flags, names)
     }
 
-    /// The command and its flags with their values, without the inputs.
-    fn flags(&self) -> Vec<OsString> {
+    /// The flags with their values, and the inputs.
+    fn split(&self) -> (Vec<OsString>, Vec<OsString>) {
         let program = Cli::command();
         let convert = program.get_subcommands().find(|command| command.get_name() == "convert");
         let takes_value = |argument: &OsString| {
-            let argument = argument.to_string_lossy();
-            convert.into_iter().flat_map(clap::Command::get_arguments).any(|known| {
-                let short = known.get_short().map(|short| format!("-{short}"));
-                let long = known.get_long().map(|long| format!("--{long}"));
-                known.get_action().takes_values() && (short.as_deref() == Some(&*argument) || long.as_deref() == Some(&*argument))
+            let mut known = convert.into_iter().flat_map(clap::Command::get_arguments);
+            known.any(|known| {
+                known.get_action().takes_values() && is_spelled(known, &argument.to_string_lossy())
             })
         };
-        let mut flags: Vec<OsString> = self.0.get(1..2).unwrap_or_default().to_vec();
+        let (mut flags, mut inputs) = (Vec::new(), Vec::new());
         let mut arguments = self.0.iter().skip(2);
         while let Some(argument) = arguments.next() {
             if argument == "--" {
-                break;
-            }
-            let is_flag = argument != "-" && argument.as_encoded_bytes().starts_with(b"-");
-            if is_flag {
+                inputs.extend(arguments.by_ref().cloned());
+            } else if argument != "-" && argument.as_encoded_bytes().starts_with(b"-") {
                 flags.push(argument.clone());
-                if takes_value(argument) {
-                    flags.extend(arguments.next().cloned());
-                }
+                flags.extend(takes_value(argument).then(|| arguments.next().cloned()).flatten());
+            } else {
+                inputs.push(argument.clone());
             }
         }
-        flags
+        (flags, inputs)
     }
 }
 
-fn line(arguments: &[OsString], names: &[&str]) -> Option<String> {
+fn is_spelled(known: &clap::Arg, argument: &str) -> bool {
+    let short = known.get_short().map(|short| format!("-{short}"));
+    let long = known.get_long().map(|long| format!("--{long}"));
+    [short, long].into_iter().flatten().any(|spelled| spelled == argument)
+}
+
+fn line(inputs: &[OsString], flags: &[OsString], names: &[&str]) -> Option<String> {
     let mut names = names.to_vec();
     names.sort_unstable();
     names.dedup();
     if names.len() > LISTED {
         names = vec!["unknown"];
     }
-    let inert = names.iter().flat_map(|name| match name.starts_with('-') {
-        true => vec![OsString::from(format!("--inert={name}"))],
-        false => vec!["--inert".into(), OsString::from(name)],
-    });
+    let is_flag = |argument: &&OsString| *argument != "-" && argument.as_encoded_bytes().starts_with(b"-");
+    let (odd, plain): (Vec<_>, Vec<_>) = inputs.iter().partition(is_flag);
+    let mut line = "depickle convert".to_owned();
+    let mut push = |argument: &OsStr| {
+        line.push(' ');
+        line.push_str(&quote(argument));
+    };
+    for argument in plain.into_iter().chain(flags) {
+        push(argument);
+    }
+    for name in names {
+        if name.starts_with('-') {
+            push(format!("--inert={name}").as_ref());
+        } else {
+            push("--inert".as_ref());
+            push(name.as_ref());
+        }
+    }
     // Nothing that follows `--` is a flag.
-    let end = arguments.iter().position(|argument| argument == "--").unwrap_or(arguments.len());
-    let (flags, rest) = arguments.split_at_checked(end).unwrap_or((arguments, &[]));
-    let all = flags.iter().cloned().chain(inert).chain(rest.iter().cloned());
-    let quoted: Vec<String> = all.map(|argument| quote(&argument).into_owned()).collect();
-    let line = format!("depickle {}", quoted.join(" "));
+    if !odd.is_empty() {
+        push("--".as_ref());
+        for argument in odd {
+            push(argument);
+        }
+    }
     is_plain(&line).then_some(line)
 }
 
@@ -96,8 +114,8 @@ mod tests {
         let line = "depickle convert face.pt --inert shutil.which";
         assert_eq!(Again(&given).keeping(&["shutil.which"]).unwrap(), line);
         assert_eq!(Again(&given).keeping(&["a.b\u{202e}"]), None);
-        let line = "depickle convert face.pt --inert 'a.$(x)' --inert=-b.c";
-        assert_eq!(Again(&given).keeping(&["a.$(x)", "-b.c"]).unwrap().len(), line.len());
+        let line = "depickle convert face.pt --inert=-b.c --inert 'a.$(x)'";
+        assert_eq!(Again(&given).keeping(&["a.$(x)", "-b.c"]).unwrap(), line);
         let given = arguments("depickle convert -- -x.pt");
         assert_eq!(Again(&given).keeping(&["a.b"]).unwrap(), "depickle convert --inert a.b -- -x.pt");
     }
@@ -106,7 +124,14 @@ mod tests {
     fn inputs_are_replaced_and_flags_kept() {
         let given = arguments("depickle convert runs --root model -o out model --include=x -v --jobs 2");
         let line = "depickle convert runs/a.pt --root model -o out --include=x -v --jobs 2 --inert a.b";
-        assert_eq!(Again(&given).for_inputs(&["runs/a.pt".into()], &["a.b", "a.b"]).unwrap(), line);
+        assert_eq!(Again(&given).for_inputs(Some(&["runs/a.pt".into()]), &["a.b", "a.b"]).unwrap(), line);
+    }
+
+    #[test]
+    fn all_inputs_are_taken_again_over_what_was_written() {
+        let given = arguments("depickle convert -o out runs");
+        let line = "depickle convert runs -o out --force --inert a.b";
+        assert_eq!(Again(&given).for_inputs(None, &["a.b"]).unwrap(), line);
     }
 
     #[test]

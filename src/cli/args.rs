@@ -117,7 +117,7 @@ pub(crate) struct ConvertArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Tensors")]
 pub(crate) struct SelectArgs {
-    /// Take the tensors below this place (state_dict, model.ema); '' for the whole file
+    /// Take the tensors below this place (such as model.ema); '' for the whole file
     #[arg(long, value_name = "PATH")]
     pub(crate) root: Option<String>,
 
@@ -334,7 +334,8 @@ mod tests {
     fn changes_of_names_keep_their_order() {
         let args = ["--rename", "a=b", "--strip-prefix", "x.", "--rename=c=d", "--strip-prefix=auto"];
         let rename = |text| NameRule::rename(text).unwrap();
-        let expected = [rename("a=b"), NameRule::strip_prefix("x."), rename("c=d"), NameRule::StripPrefixAuto];
+        let expected =
+            [rename("a=b"), NameRule::strip_prefix("x."), rename("c=d"), NameRule::StripPrefixAuto];
         assert_eq!(convert(&args).unwrap().select.names.0, expected);
     }
 

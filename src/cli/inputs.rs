@@ -113,10 +113,10 @@ pub(crate) fn find(named: &[PathBuf]) -> Result<Inputs, String> {
 
 fn check_regular(path: &Path, metadata: &Metadata) -> Result<(), String> {
     let shown = path.display().to_string();
-    match metadata.is_file() {
-        true => Ok(()),
-        false => Err(format!("{}: not a regular file; pipe it to the input -", sanitize(&shown))),
+    if metadata.is_file() {
+        return Ok(());
     }
+    Err(format!("{}: not a regular file; pipe it to the input -", sanitize(&shown)))
 }
 
 /// Every regular file below a folder, by name. Links are not followed.
@@ -158,7 +158,8 @@ fn is_pattern(path: &Path) -> bool {
 fn expand(pattern: &Path, inputs: &mut Inputs) -> Result<(), String> {
     let shown = pattern.display().to_string();
     let name = pattern.file_name().unwrap_or_default().to_string_lossy();
-    let glob = globset::Glob::new(&name).map_err(|error| format!("{}: {}", sanitize(&shown), error.kind()))?;
+    let glob =
+        globset::Glob::new(&name).map_err(|error| format!("{}: {}", sanitize(&shown), error.kind()))?;
     let matcher = glob.compile_matcher();
     let folder = pattern.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let before = inputs.all.len();
@@ -167,10 +168,10 @@ fn expand(pattern: &Path, inputs: &mut Inputs) -> Result<(), String> {
             inputs.all.push(Input::named(Source::File(entry.into_path())));
         }
     }
-    match inputs.all.len() == before {
-        true => Err(format!("{}: matches no file", sanitize(&shown))),
-        false => Ok(()),
+    if inputs.all.len() > before {
+        return Ok(());
     }
+    Err(format!("{}: matches no file", sanitize(&shown)))
 }
 
 #[cfg(test)]

@@ -90,13 +90,16 @@ impl<'a> Target<'a> {
         let name = output_name(input.path());
         match self {
             Self::File(path) => Ok(path.to_path_buf()),
-            Self::Folder(folder) => Ok(folder.join(input.below.as_deref().unwrap_or(Path::new(""))).join(name)),
+            Self::Folder(folder) => {
+                Ok(folder.join(input.below.as_deref().unwrap_or(Path::new(""))).join(name))
+            }
             Self::Beside if input.source == Source::Stdin => {
                 Err("-: needs -o, a file that ends in .safetensors or a folder".to_owned())
             }
-            Self::Beside if is_in_cache(input.path()) => {
-                Err(format!("{}: lies in a Hugging Face cache, which keeps its own files; give -o", input.shown()))
-            }
+            Self::Beside if is_in_cache(input.path()) => Err(format!(
+                "{}: lies in a Hugging Face cache, which keeps its own files; give -o",
+                input.shown()
+            )),
             Self::Beside => Ok(input.path().with_file_name(name)),
         }
     }
@@ -131,7 +134,9 @@ fn check(jobs: &[Job], writes: &dyn Fn(&Job) -> bool) -> Result<(), String> {
                 && counts(&job)
             {
                 let (of, over) = (job.input.shown(), input.input.shown());
-                return Err(format!("{of}: its output {shown} would replace the input {over}; choose another with -o"));
+                return Err(format!(
+                    "{of}: its output {shown} would replace the input {over}; choose another with -o"
+                ));
             }
             let Some(first) = outputs.insert(key.clone(), job) else { continue };
             if std::ptr::eq(first, job) {
@@ -210,7 +215,11 @@ mod tests {
     use super::super::inputs::find;
     use super::*;
 
-    fn jobs(folder: &Path, arguments: &[&str], writes: &dyn Fn(&Job) -> bool) -> Result<Vec<PathBuf>, String> {
+    fn jobs(
+        folder: &Path,
+        arguments: &[&str],
+        writes: &dyn Fn(&Job) -> bool,
+    ) -> Result<Vec<PathBuf>, String> {
         let at = |argument: &&str| match argument.starts_with('-') {
             true => (*argument).to_owned(),
             false => folder.join(argument).to_str().unwrap().to_owned(),

@@ -7,7 +7,7 @@ mod verify;
 
 pub use convert::ConvertRecord;
 pub use inspect::{
-    INSPECT_SCHEMA, Inspected, InspectedFile, InspectedPickle, InspectedTensor, LeftOutGroup, NamedGlobal, Place,
-    Planned, RefusedCall, ValueGroup,
+    INSPECT_SCHEMA, Inspected, InspectedFile, InspectedPickle, InspectedTensor, LeftOutGroup, NamedGlobal,
+    Place, Planned, RefusedCall, ValueGroup,
 };
 pub use verify::{Mismatch, VERIFY_SCHEMA, Verification};
