@@ -27,5 +27,7 @@ pub mod progress;
 pub mod rebuild;
 pub mod report;
 pub mod tensor;
+mod weights;
 
 pub use error::{Class, Error, ErrorKind};
+pub use weights::{Checkpoint, Loaded, Root, Tensor, Weights};

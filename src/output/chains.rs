@@ -157,22 +157,22 @@ impl Checks {
         }
         taken.copied()
     }
+}
 
-    /// Joins the parts of each storage and compares them with what the archive states.
-    pub(super) fn verify(&self, storages: &[Storage], mut sums: Vec<Sum>) -> Result<(), ErrorKind> {
-        sums.sort_unstable_by_key(|sum| (sum.storage, sum.offset));
-        for parts in sums.chunk_by(|a, b| a.storage == b.storage) {
-            let Some(storage) = parts.first().and_then(|part| storages.get(part.storage.index())) else {
-                continue;
-            };
-            let mut whole = crc32fast::Hasher::new();
-            for part in parts {
-                whole.combine(&crc32fast::Hasher::new_with_initial_len(part.crc, part.len));
-            }
-            compare(storage, whole.finalize())?;
+/// Joins the parts of each storage and compares them with what the archive states.
+pub(super) fn verify(storages: &[Storage], mut sums: Vec<Sum>) -> Result<(), ErrorKind> {
+    sums.sort_unstable_by_key(|sum| (sum.storage, sum.offset));
+    for parts in sums.chunk_by(|a, b| a.storage == b.storage) {
+        let Some(storage) = parts.first().and_then(|part| storages.get(part.storage.index())) else {
+            continue;
+        };
+        let mut whole = crc32fast::Hasher::new();
+        for part in parts {
+            whole.combine(&crc32fast::Hasher::new_with_initial_len(part.crc, part.len));
         }
-        Ok(())
+        compare(storage, whole.finalize())?;
     }
+    Ok(())
 }
 
 fn compare(storage: &Storage, computed: u32) -> Result<(), ErrorKind> {

@@ -17,7 +17,7 @@ use crate::progress::Progress;
 use crate::tensor::{Storage, Streams};
 
 use super::atomic::{read_at, write_at};
-use super::chains::{Checks, source_pass};
+use super::chains::{Checks, source_pass, verify};
 use super::layout::Layout;
 use super::produce::{Copying, Outcome, Worker};
 use super::units::{self, Unit};
@@ -88,7 +88,7 @@ fn run(
         return Err(failure);
     }
     streams.source().check_unchanged().map_err(ErrorKind::Changed)?;
-    shared.checks.verify(storages, result.sums)?;
+    verify(storages, result.sums)?;
     Ok(Written {
         size: layout.size(),
         sha256: result.sha256,

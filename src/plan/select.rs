@@ -125,7 +125,7 @@ fn automatic(index: &Index<'_>, metadata: bool) -> Selection {
                 return selection;
             }
             if let Some(child) = keys.first_live(index, COMMON) {
-                let root = inner(index, child);
+                let root = only_candidate(index, inner(index, child));
                 let notes = vec![root_note(index, &[root], None)];
                 return Selection::of(root, !index.is_pure(root), notes);
             }
@@ -189,6 +189,18 @@ fn inner(index: &Index<'_>, mut id: EntryId) -> EntryId {
         }
     }
     id
+}
+
+/// A place that holds values and one candidate, and no tensor besides, stands for that candidate.
+fn only_candidate(index: &Index<'_>, id: EntryId) -> EntryId {
+    if !matches!(index.kind(id), Some(Kind::Mapping)) || index.is_candidate(id) || index.is_pure(id) {
+        return id;
+    }
+    let walk = Walk::below(index, id, &[]);
+    match (&*walk.candidates, &*walk.loose) {
+        ([only], []) => *only,
+        _ => id,
+    }
 }
 
 /// What to take where nothing is known, below the outermost place that holds more than one other.

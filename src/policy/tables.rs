@@ -224,6 +224,10 @@ const DANGEROUS_SUBMODULES: &[&str] = &[
     "nltk",
 ];
 
+/// Modules below a dangerous one that hold mathematical functions alone.
+const HARMLESS_SUBMODULES: &[&str] =
+    &["torch._C._nn", "torch._C._special", "torch._C._fft", "torch._C._linalg"];
+
 /// Names that are dangerous in a module of which others are harmless.
 const DANGEROUS_NAMES: &[(&str, &[&str])] = &[
     (
@@ -412,7 +416,7 @@ pub(super) fn is_dangerous(module: &str, name: &str) -> bool {
     };
     !(is_identifier_path(module) && is_identifier_path(name))
         || DANGEROUS_MODULES.contains(&top)
-        || DANGEROUS_SUBMODULES.iter().any(below)
+        || (DANGEROUS_SUBMODULES.iter().any(below) && !HARMLESS_SUBMODULES.contains(&module))
         || has(DANGEROUS_NAMES, module, name)
         || resolves(name)
 }

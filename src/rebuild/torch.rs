@@ -212,13 +212,18 @@ impl<'a> Builder<'a> {
     /// The class `Parameter`: data as argument, or as the first of five items of its state.
     fn parameter_class(&mut self, call: &Call, args: &[NodeId], depth: usize) -> Kinded<Made> {
         let state = call.states().next().and_then(|state| self.graph.tuple(state));
+        // What `BUILD` sets replaces what the class was called with.
         let data = match (args.first(), state) {
-            (Some(data), _) => *data,
-            (None, Some([data, _, _, _, hooks])) => {
+            (_, Some([data, _, hooks, _, _])) => {
                 self.check_hooks(*hooks)?;
                 *data
             }
-            (None, Some([_, _, _, _])) => return self.tensor_class(call),
+            (_, Some([_, _, _, _])) => return self.tensor_class(call),
+            (Some(data), Some([_, _, hooks])) => {
+                self.check_hooks(*hooks)?;
+                *data
+            }
+            (Some(data), None) => *data,
             _ => return Err(ErrorKind::ArgumentCount { found: args.len(), expected: "1 or 2" }),
         };
         self.inner(&[data], 0, depth)

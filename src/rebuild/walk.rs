@@ -155,7 +155,8 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let leaf = self.leaves.get(&id).cloned();
-            if leaf.is_none() && !path.enter(id, &self.builder.kind(id)) {
+            let again = tree.len() < self.leads.len();
+            if leaf.is_none() && !path.enter(id, &self.builder.kind(id), again) {
                 continue;
             }
             let is_leaf = leaf.is_some();
@@ -233,15 +234,15 @@ enum Visit {
 #[derive(Default)]
 struct Path {
     open: HashSet<NodeId>,
-    /// Objects other than containers and modules, which are entered under their first name only: they refer to each
-    /// other in ways that would give a tensor more names than anyone wants.
+    /// Objects other than containers and modules that were entered. They may refer to each other in ways that would
+    /// give a tensor more names than there are atoms: once places outnumber objects, each is entered no more.
     objects: HashSet<NodeId>,
 }
 
 impl Path {
-    /// False where the object is open already (a cycle), or is entered under its first name only.
-    fn enter(&mut self, id: NodeId, kind: &Kind) -> bool {
-        (*kind != Kind::Object || self.objects.insert(id)) && self.open.insert(id)
+    /// False where the object is open already (a cycle), or may not be entered `again`.
+    fn enter(&mut self, id: NodeId, kind: &Kind, again: bool) -> bool {
+        (*kind != Kind::Object || self.objects.insert(id) || again) && self.open.insert(id)
     }
 
     fn leave(&mut self, id: NodeId) {

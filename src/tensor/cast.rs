@@ -176,6 +176,7 @@ fn odd(value: f64) -> f32 {
 }
 
 #[cfg(test)]
+#[allow(clippy::float_cmp, reason = "casts are to give these very values")]
 mod tests {
     use super::*;
 

@@ -70,11 +70,27 @@ fn sign(dtype: Dtype) -> Option<Sign> {
         Dtype::Bool | Dtype::F8E8M0 => return None,
         Dtype::F8E4M3Fnuz | Dtype::F8E5M2Fnuz => Sign::BitUnlessZero,
         Dtype::F4E2M1X2 => Sign::BothNibbles,
-        Dtype::I64 | Dtype::I32 | Dtype::I16 | Dtype::I8 => Sign::Complement,
-        Dtype::U64 | Dtype::U32 | Dtype::U16 | Dtype::U8 => Sign::Complement,
-        Dtype::QI8 | Dtype::QU8 | Dtype::QI32 => Sign::Complement,
-        Dtype::F64 | Dtype::F32 | Dtype::F16 | Dtype::Bf16 | Dtype::F8E4M3 | Dtype::F8E5M2 => Sign::Bit,
-        Dtype::C64 | Dtype::C128 | Dtype::C32 | Dtype::Bc32 => Sign::Bit,
+        Dtype::F64
+        | Dtype::F32
+        | Dtype::F16
+        | Dtype::Bf16
+        | Dtype::F8E4M3
+        | Dtype::F8E5M2
+        | Dtype::C64
+        | Dtype::C128
+        | Dtype::C32
+        | Dtype::Bc32 => Sign::Bit,
+        Dtype::I64
+        | Dtype::I32
+        | Dtype::I16
+        | Dtype::I8
+        | Dtype::U64
+        | Dtype::U32
+        | Dtype::U16
+        | Dtype::U8
+        | Dtype::QI8
+        | Dtype::QU8
+        | Dtype::QI32 => Sign::Complement,
     })
 }
 

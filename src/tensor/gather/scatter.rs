@@ -67,7 +67,7 @@ fn copy<const W: usize>(plane: Plane, from: &[[u8; W]], to: &mut [[u8; W]]) {
         0 => rows(plane, from, to, |from, to| to.fill(from.first().copied().unwrap_or([0; W]))),
         1 => rows(plane, from, to, |from, to| to.copy_from_slice(from.get(..to.len()).unwrap_or_default())),
         step if plane.row_from >= step || plane.rows == 1 => {
-            rows(plane, from, to, |from, to| stride(from, step, to))
+            rows(plane, from, to, |from, to| stride(from, step, to));
         }
         step => tiles(plane, step, from, to),
     }

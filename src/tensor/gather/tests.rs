@@ -1,3 +1,5 @@
+#![allow(clippy::cast_possible_truncation, reason = "small numbers that the tests themselves make")]
+
 use std::sync::Arc;
 
 use super::*;
