@@ -11,7 +11,7 @@ use depickle::{Error, ErrorKind};
 
 use super::again::Again;
 use super::sanitize::{bounded, sanitize};
-use super::text::quote;
+use super::text::{Count, quote};
 
 /// Uses that are shown of one file; a hostile one may have millions.
 const SHOWN: usize = 20;
@@ -71,14 +71,9 @@ pub(crate) fn refused(refused: &RefusedUse) -> String {
     }
     let used = &refused.used;
     let _ = write!(line, "@{}  {}  {}", used.offset, bounded(&used.expression, 200), used.verdict);
-    if let Some((dependents, all)) = refused.dependents {
-        let (plural, verb) = match (all, dependents) {
-            (1, 1) => ("", "depends"),
-            (1, _) => ("", "depend"),
-            (_, 1) => ("s", "depends"),
-            _ => ("s", "depend"),
-        };
-        let _ = write!(line, "; {dependents} of {all} tensor{plural} {verb} on it");
+    if let Some((dependents, all)) = refused.dependents.filter(|(_, all)| *all > 0) {
+        let verb = if dependents == 1 || all == 1 { "depends" } else { "depend" };
+        let _ = write!(line, "; {dependents} of {} {verb} on it", Count(all, "tensor"));
     }
     line
 }

@@ -220,9 +220,9 @@ mod tests {
         arguments: &[&str],
         writes: &dyn Fn(&Job) -> bool,
     ) -> Result<Vec<PathBuf>, String> {
-        let at = |argument: &&str| match argument.starts_with('-') {
-            true => (*argument).to_owned(),
-            false => folder.join(argument).to_str().unwrap().to_owned(),
+        let at = |argument: &&str| {
+            let is_flag = argument.starts_with('-');
+            if is_flag { (*argument).to_owned() } else { folder.join(argument).to_str().unwrap().to_owned() }
         };
         let all = ["depickle".to_owned(), "convert".to_owned()].into_iter().chain(arguments.iter().map(at));
         let Task::Convert(args) = Cli::try_parse_from(all).unwrap().command else { panic!() };

@@ -44,6 +44,8 @@ fn document(report: &Report) -> Verification {
         name: check.name.clone(),
         mismatch: check.mismatch.clone().unwrap_or_default(),
     });
+    let mut mismatches: Vec<Mismatch> = mismatches.collect();
+    mismatches.sort_by_key(|mismatch| mismatch.level);
     Verification {
         schema: VERIFY_SCHEMA,
         manifest: report.manifest.clone(),
@@ -51,7 +53,7 @@ fn document(report: &Report) -> Verification {
         files: report.files,
         tensors: report.tensors,
         signature: UNSIGNED,
-        mismatches: mismatches.collect(),
+        mismatches,
     }
 }
 
