@@ -15,7 +15,8 @@ use crate::plan::{self, Note, Plan};
 use crate::progress::Progress;
 use crate::tensor::{Cast, Place, StorageId, TensorId, View};
 
-pub use target::{manifest_name, output_name};
+pub use crate::custody::manifest_name;
+pub use target::output_name;
 
 /// How to convert.
 #[derive(Debug, Clone, Default)]

@@ -10,6 +10,9 @@ use super::allow::{Callable, allow};
 use super::builder::{Builder, Kinded};
 use super::error::ErrorKind;
 
+/// Keys are counters or addresses.
+const LONGEST_KEY: usize = 255;
+
 /// A storage as an interpreted callable sees it.
 pub(super) struct Resolved {
     pub(super) storage: StorageId,
@@ -41,7 +44,8 @@ fn storage_ref(graph: &Graph, pid: NodeId) -> Kinded<StorageRef<'_>> {
     };
     let key = key_text(graph, *key).ok_or(bad("its key is no text"))?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    if key.is_empty() || !key.bytes().all(plain) || key.starts_with("..") {
+    // Many tensors may refer to one key, which is looked up for each.
+    if key.is_empty() || key.len() > LONGEST_KEY || !key.bytes().all(plain) || key.starts_with("..") {
         return Err(ErrorKind::StorageKey((&*key).into()));
     }
     let location = graph.text(*location).unwrap_or_default();

@@ -51,15 +51,16 @@ impl<'a> Builder<'a> {
         };
         Some(match callable {
             Callable::Tensor(form) => self.plain(form, args).and_then(|made| unchanged(call, made)),
-            Callable::Parameter => self.parameter(args, depth),
+            Callable::Parameter => self.parameter(args, depth).and_then(|made| unchanged(call, made)),
             Callable::ParameterClass => self.parameter_class(call, args, depth),
             Callable::TensorClass => self.tensor_class(call),
             Callable::FromType => self.typed(call, args, depth),
-            Callable::Meta => Ok(Made::LeftOut { reason: "no data", bytes: 0 }),
-            Callable::DeviceFromNumpy => self.device_from_numpy(args),
-            Callable::DeviceFromCpu => self.inner(args, 0, depth),
+            Callable::Meta => unchanged(call, Made::LeftOut { reason: "no data", bytes: 0 }),
+            Callable::DeviceFromNumpy | Callable::DeviceFromCpu => {
+                self.device(args, depth).and_then(|made| unchanged(call, made))
+            }
             Callable::NdArray => return self.ndarray(call),
-            Callable::FromBuffer => self.frombuffer(args),
+            Callable::FromBuffer => self.frombuffer(args).and_then(|made| unchanged(call, made)),
             _ => return None,
         })
     }
@@ -168,15 +169,21 @@ impl<'a> Builder<'a> {
     /// `{"neg": bool, "conj": bool}`; anything else could change what the bytes mean.
     fn math_bits(&self, id: NodeId) -> Kinded<(bool, bool)> {
         let graph = self.graph;
-        let entries = match graph.node(id) {
+        let items = match graph.node(id) {
             Node::None => return Ok((false, false)),
-            Node::Dict(items) => graph.entries(items),
+            Node::Dict(items) => items,
             _ => return Err(self.wrong(id, 6, "a dict")),
         };
+        // Many tensors may share a dictionary that sets the same key a million times.
+        if items.len() > 2 {
+            return Err(ErrorKind::Metadata("more than two keys".into()));
+        }
         let mut bits = (false, false);
-        for (key, value) in entries {
-            let set = *graph.node(value) == Node::Bool(true);
-            match graph.text(key).as_deref() {
+        for (key, value) in items {
+            let Node::Bool(set) = *graph.node(*value) else {
+                return Err(self.wrong(*value, 6, "a dict of booleans"));
+            };
+            match graph.text(*key).as_deref() {
                 Some("neg") => bits.0 = set,
                 Some("conj") => bits.1 = set,
                 other => return Err(ErrorKind::Metadata(other.unwrap_or("(no text)").into())),
@@ -211,7 +218,7 @@ impl<'a> Builder<'a> {
 
     /// The class `Parameter`: data as argument, or as the first of five items of its state.
     fn parameter_class(&mut self, call: &Call, args: &[NodeId], depth: usize) -> Kinded<Made> {
-        let state = call.states().next().and_then(|state| self.graph.tuple(state));
+        let state = only_state(call)?.and_then(|state| self.graph.tuple(state));
         // What `BUILD` sets replaces what the class was called with.
         let data = match (args.first(), state) {
             (_, Some([data, _, hooks, _, _])) => {
@@ -231,7 +238,7 @@ impl<'a> Builder<'a> {
 
     /// `torch.FloatTensor` and its kin: made empty, filled by a state of `(storage, offset, size, stride)`.
     fn tensor_class(&mut self, call: &Call) -> Kinded<Made> {
-        let state = call.states().next().and_then(|state| self.graph.tuple(state));
+        let state = only_state(call)?.and_then(|state| self.graph.tuple(state));
         match state {
             Some([storage, offset, size, stride]) => {
                 let base = [*storage, *offset, *size, *stride];
@@ -263,13 +270,13 @@ impl<'a> Builder<'a> {
         Ok(with_attributes(made, Some(*state)))
     }
 
-    /// `_rebuild_device_tensor_from_numpy(array, dtype, device, requires_grad)`
-    fn device_from_numpy(&mut self, args: &'a [NodeId]) -> Kinded<Made> {
-        let [array, element, ..] = args else {
+    /// `_rebuild_device_tensor_from_numpy(array, dtype, device, requires_grad)`, and the same of a tensor.
+    fn device(&mut self, args: &[NodeId], depth: usize) -> Kinded<Made> {
+        let [_, element, ..] = args else {
             return Err(ErrorKind::ArgumentCount { found: args.len(), expected: "4" });
         };
         let element = self.torch_dtype(*element, 1)?;
-        let made = self.make(*array).unwrap_or_else(|| Err(self.wrong(*array, 0, "an array")))?;
+        let made = self.inner(args, 0, depth)?;
         let found = match &made {
             Made::Tensor(tensor, _) => {
                 self.rebuilt.tensors.get(tensor.index()).map(|tensor| tensor.view.dtype())
@@ -314,6 +321,12 @@ fn with_attributes(made: Made, state: Option<NodeId>) -> Made {
 fn unchanged(call: &Call, made: Made) -> Kinded<Made> {
     let changed = call.states().next().is_some() || !call.items().is_empty() || !call.appended().is_empty();
     if changed { Err(ErrorKind::Changed) } else { Ok(made) }
+}
+
+/// The state of an object that takes one. A second one, or items, would replace what was read from the first.
+pub(super) fn only_state(call: &Call) -> Kinded<Option<NodeId>> {
+    let once = call.states().nth(1).is_none() && call.items().is_empty() && call.appended().is_empty();
+    if once { Ok(call.state) } else { Err(ErrorKind::Changed) }
 }
 
 pub(super) fn empty_spec(dtype: Dtype) -> ViewSpec {
