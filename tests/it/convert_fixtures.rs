@@ -78,7 +78,7 @@ fn check_output(path: &Path, manifest: &Manifest) {
         .iter()
         .map(|(name, view)| {
             let shape = view.shape().iter().map(|n| *n as u64).collect();
-            let digest = Sha256::digest(view.data()).iter().map(|b| format!("{b:02x}")).collect();
+            let digest = hex(&Sha256::digest(view.data()));
             (name.to_owned(), (view.dtype().to_string(), shape, digest))
         })
         .collect();
@@ -92,6 +92,10 @@ fn check_output(path: &Path, manifest: &Manifest) {
             "not the stock library's bytes"
         );
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, b| text + &format!("{b:02x}"))
 }
 
 fn check_accounting(manifest: &Manifest, source: &Path) {
@@ -112,7 +116,6 @@ fn every_fixture_converts_to_what_torch_saw() {
         if fixture["later"] == Value::Bool(true) {
             continue;
         }
-        println!("{name}");
         let out = scratch.path().join("all.safetensors");
         let mut all = options(&fixture, true, Aliases::Copy);
         all.force = true;

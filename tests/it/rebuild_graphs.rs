@@ -136,7 +136,7 @@ fn empty_containers_in_a_shared_container_are_paid_for() {
     let empties =
         asm![EmptyList, BinPut(1), Pop, EmptyList, Mark, asm![BinGet(1)].repeat(100_000), t(), Appends];
     quick(|| {
-        assert_eq!(rebuild_limit(&shared_under(50_000, empties), Limits::default()), LimitKind::ExtraNames)
+        assert_eq!(rebuild_limit(&shared_under(50_000, empties), Limits::default()), LimitKind::ExtraNames);
     });
 }
 
