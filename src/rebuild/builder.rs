@@ -52,13 +52,15 @@ pub(super) type Kinded<T> = Result<T, ErrorKind>;
 pub(super) struct Builder<'a> {
     pub(super) graph: &'a Graph,
     pub(super) context: Context<'a>,
-    streams: &'a mut Streams,
+    pub(super) streams: &'a mut Streams,
     pub(super) rebuilt: Rebuilt,
     storages_by_key: HashMap<Box<str>, (StorageId, Option<Dtype>)>,
     views_by_key: HashMap<Box<str>, StorageId>,
     /// Small or decoded data, which becomes one stream at the end.
-    arena: Vec<u8>,
-    arena_stream: StreamId,
+    pub(super) arena: Vec<u8>,
+    pub(super) arena_stream: StreamId,
+    /// What was read to check tensors.
+    pub(super) purse: super::integers::Purse,
 }
 
 impl<'a> Builder<'a> {
@@ -73,6 +75,7 @@ impl<'a> Builder<'a> {
             views_by_key: HashMap::new(),
             arena: Vec::new(),
             arena_stream,
+            purse: super::integers::Purse::default(),
         }
     }
 
@@ -196,7 +199,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn keep(&mut self, bytes: &[u8]) -> Place {
+    pub(super) fn keep(&mut self, bytes: &[u8]) -> Place {
         let start = length(self.arena.len());
         self.arena.extend_from_slice(bytes);
         let span = crate::bytes::Span::between(start, start.saturating_add(length(bytes.len())));
@@ -299,8 +302,9 @@ impl<'a> Builder<'a> {
     pub(super) fn tensor(&mut self, id: StorageId, spec: &ViewSpec) -> Kinded<TensorId> {
         let storage = self.storage(id).ok_or(ErrorKind::PersistentId("storage is missing"))?;
         let view = View::new(id, storage, spec, self.context.limits)?;
-        let encoding = (spec.dtype.layout() == crate::tensor::Layout::PairDimension)
-            .then(|| Box::new(Encoding { kind: "complex", part: "values", scheme: None, axis: None }));
+        let encoding = (spec.dtype.layout() == crate::tensor::Layout::PairDimension).then(|| {
+            Box::new(Encoding { kind: "complex", part: "values", scheme: None, axis: None, shape: None })
+        });
         Ok(self.add_tensor(Tensor { view, encoding }))
     }
 

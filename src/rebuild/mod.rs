@@ -9,10 +9,15 @@
 mod allow;
 mod builder;
 mod children;
+mod distributed;
 mod error;
+mod integers;
 mod module;
+mod nested;
 mod numpy;
 mod persistent;
+mod quantized;
+mod sparse;
 mod torch;
 mod values;
 mod walk;

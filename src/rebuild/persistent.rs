@@ -36,8 +36,11 @@ fn storage_ref(graph: &Graph, pid: NodeId) -> Kinded<StorageRef<'_>> {
     }
     let class = graph.as_global(*class).ok_or(bad("its class is no name"))?;
     let module = canonical(&class.module, graph.protocol());
-    let Some(Callable::Storage(class)) = allow(module, &class.name) else {
-        return Err(bad("its class is no storage class"));
+    let class = match allow(module, &class.name) {
+        Some(Callable::Storage(class)) => class,
+        // Counted in bytes, like an untyped one.
+        Some(Callable::PackedStorage) => None,
+        _ => return Err(bad("its class is no storage class")),
     };
     let key = key_text(graph, *key).ok_or(bad("its key is no text"))?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');

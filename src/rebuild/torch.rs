@@ -4,7 +4,7 @@
 //! `torch/autograd/variable.py` of torch 0.1 to 0.3.
 
 use crate::pickle::{Call, Node, NodeId};
-use crate::tensor::{Dtype, Family, TensorId, ViewSpec};
+use crate::tensor::{Dtype, Encoding, Family, TensorId, ViewSpec};
 
 use super::allow::{Callable, TensorForm, dtype};
 use super::builder::{Builder, Kinded};
@@ -15,8 +15,23 @@ use super::error::ErrorKind;
 pub(super) enum Made {
     /// A tensor, and objects that carry further attributes of it.
     Tensor(TensorId, Vec<NodeId>),
+    /// A tensor that safetensors has no type for.
+    Parts(Parts),
+    /// A tensor without data of its own: the tensors in these objects' attributes stand for it.
+    Shell(Vec<NodeId>),
     /// A tensor that cannot be written.
     LeftOut { reason: &'static str, bytes: u64 },
+}
+
+/// What stands for a tensor that safetensors has no type for.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Parts {
+    /// What keeps the tensor's own name, if anything does.
+    pub(super) whole: Option<TensorId>,
+    /// What stands below that name.
+    pub(super) below: Vec<(&'static str, TensorId)>,
+    /// Objects that carry further attributes of it.
+    pub(super) attributes: Vec<NodeId>,
 }
 
 /// A parameter of a subclass whose data is rebuilt by another function: no honest object nests deeper.
@@ -55,6 +70,11 @@ impl<'a> Builder<'a> {
             Callable::ParameterClass => self.parameter_class(call, args, depth),
             Callable::TensorClass => self.tensor_class(call),
             Callable::FromType => self.typed(call, args, depth),
+            Callable::Quantized => self.quantized(args, depth).and_then(|made| unchanged(call, made)),
+            Callable::Sparse => self.sparse(args, depth).and_then(|made| unchanged(call, made)),
+            Callable::Nested => self.nested(args, depth).and_then(|made| unchanged(call, made)),
+            Callable::Jagged => self.jagged(args, depth).and_then(|made| unchanged(call, made)),
+            Callable::Wrapper => Ok(Made::Shell(Vec::new())),
             Callable::Meta => Ok(Made::LeftOut { reason: "no data", bytes: 0 }),
             Callable::DeviceFromNumpy => self.device_from_numpy(args),
             Callable::DeviceFromCpu => self.inner(args, 0, depth),
@@ -117,7 +137,7 @@ impl<'a> Builder<'a> {
         self.view_of(base[0], element, spec)
     }
 
-    fn spec(&self, [_, offset, size, stride]: &[NodeId; 4]) -> Kinded<ViewSpec> {
+    pub(super) fn spec(&self, [_, offset, size, stride]: &[NodeId; 4]) -> Kinded<ViewSpec> {
         Ok(ViewSpec {
             offset: self.int(*offset, 1)?,
             shape: self.ints(*size, 2)?,
@@ -146,7 +166,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Hooks would run on the tensor: only an empty dictionary is honest.
-    fn check_hooks(&self, id: NodeId) -> Kinded<()> {
+    pub(super) fn check_hooks(&self, id: NodeId) -> Kinded<()> {
         let graph = self.graph;
         let empty = match graph.node(id) {
             Node::None => true,
@@ -195,6 +215,28 @@ impl<'a> Builder<'a> {
         match self.make_nested(id, depth.saturating_add(1)) {
             Some(made) => made,
             None => Err(self.wrong(id, position, "a tensor")),
+        }
+    }
+
+    /// A plain tensor that is part of another.
+    pub(super) fn part(&mut self, id: NodeId, position: usize, depth: usize) -> Kinded<TensorId> {
+        /// A part takes more than one level, so that tensors of several parts do not multiply.
+        const LEVELS: usize = NESTING >> 1;
+        let depth = depth.saturating_add(LEVELS.saturating_sub(1));
+        match self.inner(&[id], 0, depth)? {
+            Made::Tensor(tensor, _) => Ok(tensor),
+            Made::LeftOut { .. } => Err(ErrorKind::Unsupported("a tensor of which a part has no data")),
+            Made::Parts(_) | Made::Shell(_) => {
+                let expected = "a plain tensor";
+                Err(ErrorKind::Argument { position, found: "a tensor in parts", expected })
+            }
+        }
+    }
+
+    /// Records that a tensor is part of a re-encoded one.
+    pub(super) fn encode(&mut self, tensor: TensorId, encoding: Encoding) {
+        if let Some(tensor) = self.rebuilt.tensors.get_mut(tensor.index()) {
+            tensor.encoding = Some(Box::new(encoding));
         }
     }
 
@@ -250,7 +292,7 @@ impl<'a> Builder<'a> {
 
     /// `_rebuild_from_type_v2(func, type, args, state)`: `func` is looked up in the allowlist as any callable is.
     fn typed(&mut self, call: &'a Call, args: &'a [NodeId], depth: usize) -> Kinded<Made> {
-        let [function, _class, inner_args, state] = args else {
+        let [function, class, inner_args, state] = args else {
             return Err(ErrorKind::ArgumentCount { found: args.len(), expected: "4" });
         };
         if depth >= NESTING {
@@ -259,8 +301,12 @@ impl<'a> Builder<'a> {
         let callable = self.callable(*function).filter(|callable| makes_tensors(*callable));
         let callable = callable.ok_or_else(|| self.wrong(*function, 0, "a rebuilding function"))?;
         let made = self.dispatch(callable, call, *inner_args, depth.saturating_add(1));
-        let made = made.unwrap_or_else(|| Err(self.wrong(*function, 0, "a rebuilding function")))?;
-        Ok(with_attributes(made, Some(*state)))
+        match made.unwrap_or_else(|| Err(self.wrong(*function, 0, "a rebuilding function")))? {
+            Made::Shell(_) if self.is_distributed(*class) => self.distributed(*inner_args, *state, depth),
+            // Its state repeats the parts under private names.
+            Made::Parts(parts) if callable == Callable::Jagged => Ok(Made::Parts(parts)),
+            made => Ok(with_attributes(made, Some(*state))),
+        }
     }
 
     /// `_rebuild_device_tensor_from_numpy(array, dtype, device, requires_grad)`
@@ -270,18 +316,41 @@ impl<'a> Builder<'a> {
         };
         let element = self.torch_dtype(*element, 1)?;
         let made = self.make(*array).unwrap_or_else(|| Err(self.wrong(*array, 0, "an array")))?;
-        let found = match &made {
-            Made::Tensor(tensor, _) => {
-                self.rebuilt.tensors.get(tensor.index()).map(|tensor| tensor.view.dtype())
-            }
-            Made::LeftOut { .. } => Some(element),
-        };
-        // Numpy has no bfloat16, so that torch widens it: writing it as it is stored would change its type.
-        if found == Some(element) {
-            Ok(made)
-        } else {
-            Err(ErrorKind::Unsupported("a device tensor of another type"))
+        let Made::Tensor(tensor, attributes) = made else { return Ok(made) };
+        match (self.view(tensor)?.dtype(), element) {
+            (found, element) if found == element => Ok(Made::Tensor(tensor, attributes)),
+            (Dtype::F32, Dtype::Bf16) => Ok(Made::Tensor(self.narrowed(tensor)?, attributes)),
+            _ => Err(ErrorKind::Unsupported("a device tensor of another type")),
         }
+    }
+
+    /// Numpy has no bfloat16, so that torch widens it to singles. Those of which the lower half is zero are bfloat16 as
+    /// they stand: the upper halves are a view of the same data.
+    fn narrowed(&mut self, tensor: TensorId) -> Kinded<TensorId> {
+        let view = self.view(tensor)?;
+        let big_endian = self.storage(view.storage()).is_some_and(|storage| storage.big_endian);
+        let double = |n: u64| i64::try_from(n).ok().and_then(|n| n.checked_mul(2));
+        let overflow = || ErrorKind::Unsupported("a tensor of this size");
+        let start = double(view.offset()).ok_or_else(overflow)?;
+        let strides = view.strides().iter().map(|n| double(*n)).collect::<Option<Vec<i64>>>();
+        let shape = view.shape().iter().map(|n| i64::try_from(*n).ok()).collect::<Option<Vec<i64>>>();
+        let mut half = ViewSpec {
+            offset: if big_endian { start.saturating_add(1) } else { start },
+            shape: shape.ok_or_else(overflow)?,
+            strides: strides.ok_or_else(overflow)?,
+            ..empty_spec(Dtype::U16)
+        };
+        let lower = self.tensor(view.storage(), &half)?;
+        let lower = self.view(lower)?;
+        let mut data = self.elements(&lower)?;
+        while let Some((element, bits)) = data.next()? {
+            if bits != [0, 0] {
+                return Err(ErrorKind::Inexact { element, dtype: Dtype::Bf16 });
+            }
+        }
+        half.offset = if big_endian { start } else { start.saturating_add(1) };
+        half.dtype = Dtype::Bf16;
+        self.tensor(view.storage(), &half)
     }
 }
 
@@ -294,6 +363,11 @@ fn makes_tensors(callable: Callable) -> bool {
             | Callable::ParameterClass
             | Callable::TensorClass
             | Callable::FromType
+            | Callable::Quantized
+            | Callable::Sparse
+            | Callable::Nested
+            | Callable::Jagged
+            | Callable::Wrapper
             | Callable::Meta
             | Callable::DeviceFromNumpy
             | Callable::DeviceFromCpu
@@ -305,6 +379,14 @@ fn with_attributes(made: Made, state: Option<NodeId>) -> Made {
         Made::Tensor(tensor, mut attributes) => {
             attributes.extend(state);
             Made::Tensor(tensor, attributes)
+        }
+        Made::Parts(mut parts) => {
+            parts.attributes.extend(state);
+            Made::Parts(parts)
+        }
+        Made::Shell(mut attributes) => {
+            attributes.extend(state);
+            Made::Shell(attributes)
         }
         left_out @ Made::LeftOut { .. } => left_out,
     }

@@ -15,7 +15,7 @@ use crate::tensor::{EntryId, Kind, Leaf, Step, Streams, TensorId, Tree};
 use super::builder::{Builder, Context, Rebuilt};
 use super::children::{Children, Link};
 use super::error::{Error, ErrorKind};
-use super::torch::Made;
+use super::torch::{Made, Parts};
 
 /// Interprets the object at `root`.
 ///
@@ -31,6 +31,7 @@ pub fn rebuild(
         builder: Builder::new(graph, context, streams),
         leaves: HashMap::new(),
         attributes: HashMap::new(),
+        shells: HashSet::new(),
         leads: vec![false; graph.len()],
     };
     let references = walk.reach(root)?;
@@ -43,6 +44,7 @@ pub fn rebuild(
 #[derive(Debug, Clone)]
 enum Found {
     Tensor(TensorId),
+    Parts { whole: Option<TensorId>, parts: Vec<(&'static str, TensorId)> },
     LeftOut { reason: Box<str>, bytes: u64 },
 }
 
@@ -51,6 +53,8 @@ struct Walk<'a> {
     leaves: HashMap<NodeId, Found>,
     /// States that carry further attributes of a tensor.
     attributes: HashMap<NodeId, Vec<NodeId>>,
+    /// Tensors for which those in their attributes stand.
+    shells: HashSet<NodeId>,
     /// Whether a node is a tensor or leads to one.
     leads: Vec<bool>,
 }
@@ -87,6 +91,20 @@ impl<'a> Walk<'a> {
                 }
                 Found::Tensor(tensor)
             }
+            Some(Ok(Made::Parts(Parts { whole, below, attributes }))) => {
+                if !attributes.is_empty() {
+                    self.attributes.insert(id, attributes);
+                }
+                Found::Parts { whole, parts: below }
+            }
+            Some(Ok(Made::Shell(attributes))) if attributes.is_empty() => {
+                Found::LeftOut { reason: "no data".into(), bytes: 0 }
+            }
+            Some(Ok(Made::Shell(attributes))) => {
+                self.attributes.insert(id, attributes);
+                self.shells.insert(id);
+                return Ok(());
+            }
             Some(Ok(Made::LeftOut { reason, bytes })) => Found::LeftOut { reason: reason.into(), bytes },
             Some(Err(kind)) if self.builder.context.skip_unresolved && kind.is_unresolved() => {
                 Found::LeftOut { reason: format!("unresolved: {kind}").into(), bytes: 0 }
@@ -111,7 +129,15 @@ impl<'a> Walk<'a> {
     /// The children of an object; of a tensor, its further attributes.
     fn children(&self, id: NodeId, out: &mut Children<'a>) {
         match (self.attributes.get(&id), self.leaves.contains_key(&id)) {
-            (Some(states), _) => states.iter().for_each(|state| self.builder.attributes(*state, out)),
+            (Some(states), _) => {
+                let first = out.len();
+                for state in states {
+                    self.builder.attributes(*state, out);
+                }
+                if self.shells.contains(&id) {
+                    out.iter_mut().skip(first).for_each(|(link, _)| *link = link.part());
+                }
+            }
             (None, true) => {}
             (None, false) => _ = self.builder.children(id, out),
         }
@@ -156,18 +182,19 @@ impl<'a> Walk<'a> {
             }
             let leaf = self.leaves.get(&id).cloned();
             let again = tree.len() < self.leads.len();
-            if leaf.is_none() && !path.enter(id, &self.builder.kind(id), again) {
+            let is_leaf = leaf.is_some();
+            let kind = self.kind(id, leaf.as_ref());
+            if !is_leaf && !path.enter(id, &kind, again) {
                 continue;
             }
-            let is_leaf = leaf.is_some();
-            let kind = match leaf {
-                Some(Found::Tensor(tensor)) => Kind::Leaf(Leaf::Tensor(tensor)),
-                Some(Found::LeftOut { reason, bytes }) => Kind::Leaf(Leaf::LeftOut { reason, bytes }),
-                None => self.builder.kind(id),
-            };
             self.check(&tree, &path).map_err(|kind| self.error(id, kind))?;
             let is_module = kind == Kind::Module;
             let entry = tree.push(parent, step, kind);
+            if let Some(Found::Parts { parts, .. }) = leaf {
+                for (name, tensor) in parts {
+                    tree.push(Some(entry), Step::Part(name.into()), Kind::Leaf(Leaf::Tensor(tensor)));
+                }
+            }
             if !is_leaf {
                 stack.push(Visit::Leave(id));
             }
@@ -189,10 +216,25 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    fn kind(&self, id: NodeId, leaf: Option<&Found>) -> Kind {
+        match leaf {
+            Some(Found::Tensor(tensor) | Found::Parts { whole: Some(tensor), .. }) => {
+                Kind::Leaf(Leaf::Tensor(*tensor))
+            }
+            Some(Found::Parts { whole: None, .. }) => Kind::Object,
+            Some(Found::LeftOut { reason, bytes }) => {
+                Kind::Leaf(Leaf::LeftOut { reason: reason.clone(), bytes: *bytes })
+            }
+            None if self.shells.contains(&id) => Kind::Object,
+            None => self.builder.kind(id),
+        }
+    }
+
     fn check(&self, tree: &Tree, path: &Path) -> Result<(), ErrorKind> {
         let limits = self.builder.context.limits;
         check(LimitKind::Depth, length(limits.depth), length(path.open.len()))?;
-        let allowed = self.leads.len().saturating_add(limits.extra_names);
+        // Each object and its parts, of which there are at most four.
+        let allowed = self.leads.len().saturating_mul(5).saturating_add(limits.extra_names);
         Ok(check(LimitKind::ExtraNames, length(allowed), length(tree.len()))?)
     }
 
