@@ -2,7 +2,7 @@
 
 use crate::container::{Archive, Format, TorchZip, detect};
 
-use super::{Error, OpenOptions, Opened, Source, legacy, run, zip};
+use super::{Error, OpenOptions, Opened, Source, legacy, run, tar, zip};
 
 /// Opens a source of any supported format, recognised by content.
 ///
@@ -25,7 +25,7 @@ pub fn open(source: &Source, options: &OpenOptions) -> Result<Opened, Error> {
         }
         Format::TorchLegacy => legacy::open(source, options)?,
         Format::Pickle => run::open_plain(source, options)?,
-        Format::Tar => return Err(Error::Unsupported("a tar archive")),
+        Format::Tar => tar::open(source, options)?,
         Format::Npy => return Err(Error::Unsupported("a numpy file")),
         Format::Safetensors => return Err(Error::Unsupported("a safetensors file (it holds no pickle)")),
         Format::Packed(name) | Format::Foreign(name) => return Err(Error::Unsupported(name)),

@@ -86,7 +86,7 @@ const MOST_BYSTANDERS: usize = 256;
 const PROTO: u8 = 0x80;
 
 /// Passes over NUL bytes and white space, which loaders pass over too. The byte found, if there is one.
-fn skip_padding(source: &dyn ReadAt, at: &mut u64, end: u64) -> Result<Option<u8>, Error> {
+pub(super) fn skip_padding(source: &dyn ReadAt, at: &mut u64, end: u64) -> Result<Option<u8>, Error> {
     /// Bytes read at a time.
     const BLOCK: u64 = 64 * 1024;
     while *at < end {

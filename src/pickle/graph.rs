@@ -229,7 +229,10 @@ pub struct Graph {
     pub(super) globals: Vec<Global>,
     pub(super) names: HashMap<(Box<str>, Box<str>), GlobalId>,
     pub(super) anomalies: Vec<super::Anomaly>,
+    /// The last that was declared.
     pub(super) protocol: u8,
+    /// The lowest that was in force when a name was met.
+    pub(super) names_protocol: Option<u8>,
 }
 
 impl fmt::Debug for Graph {
@@ -278,9 +281,10 @@ impl Graph {
         &self.anomalies
     }
 
-    /// The highest protocol that the pickle declares; 0 without `PROTO`.
+    /// The protocol that the pickle declares; 0 without `PROTO`. Where several are declared, the lowest that was in
+    /// force when a name was met, because Python maps names of Python 2 at that moment.
     pub fn protocol(&self) -> u8 {
-        self.protocol
+        self.names_protocol.unwrap_or(self.protocol)
     }
 
     /// Every call that Python would make, also those whose result was thrown away.
@@ -394,6 +398,8 @@ impl Graph {
             Node::None => Key::None,
             Node::Bool(b) => Key::Int(i64::from(*b)),
             Node::Int(n) => Key::Int(*n),
+            // A NaN equals nothing: each object is a key of its own.
+            Node::Float(x) if x.is_nan() => Key::Identity(id),
             Node::Float(x) => whole(*x).map_or(Key::Float(x.to_bits()), Key::Int),
             Node::Str(text) => Key::Text(text.as_bytes()),
             Node::Str2(Payload::Inline(bytes)) => Key::Text(bytes),

@@ -33,9 +33,9 @@ pub(super) fn memo_line(line: &[u8]) -> Result<(u64, bool), ErrorKind> {
 
 /// The argument of `FLOAT`.
 pub(super) fn float_line(line: &[u8]) -> Result<Parsed, ErrorKind> {
-    let text = std::str::from_utf8(line).map_err(|_| invalid(line))?;
+    let text = std::str::from_utf8(up_to_nul(line)).map_err(|_| invalid(line))?;
     let trimmed = text.trim();
-    let canonical = trimmed.len() == text.len() && !text.contains('_');
+    let canonical = trimmed.len() == line.len() && !text.contains('_');
     let value = trimmed.replace('_', "").parse().map_err(|_| invalid(line))?;
     Ok(Parsed { node: Node::Float(value), canonical })
 }
@@ -63,10 +63,11 @@ pub(super) fn twos_complement(bytes: &[u8]) -> Node {
 
 /// Decimal in canonical form; any other form that Python's `int(text, 0)` reads is taken and marked.
 fn integer(line: &[u8]) -> Result<Parsed, ErrorKind> {
-    let text = std::str::from_utf8(line).map_err(|_| invalid(line))?;
+    let text = std::str::from_utf8(up_to_nul(line)).map_err(|_| invalid(line))?;
     let digits = text.strip_prefix('-').unwrap_or(text);
     let plain = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     let canonical = plain && (digits == "0" && text == digits || !digits.starts_with('0'));
+    let canonical = canonical && text.len() == line.len();
     if plain {
         return Ok(Parsed { node: decimal(text), canonical });
     }
@@ -75,14 +76,21 @@ fn integer(line: &[u8]) -> Result<Parsed, ErrorKind> {
         Some(digits) => (-1_i64, digits),
         None => (1, cleaned.strip_prefix('+').unwrap_or(&cleaned)),
     };
-    let value = match digits.get(..2) {
-        Some("0x") => i64::from_str_radix(digits.get(2..).unwrap_or_default(), 16),
-        Some("0o") => i64::from_str_radix(digits.get(2..).unwrap_or_default(), 8),
-        Some("0b") => i64::from_str_radix(digits.get(2..).unwrap_or_default(), 2),
-        _ => digits.parse(),
+    let (digits, radix) = match digits.split_at_checked(2) {
+        Some(("0x", rest)) => (rest, 16),
+        Some(("0o", rest)) => (rest, 8),
+        Some(("0b", rest)) => (rest, 2),
+        _ => (digits, 10),
     };
-    let value = value.map_err(|_| invalid(line))?;
+    // A sign of its own would be read here, and by no reader of Python.
+    let value = if digits.starts_with(['-', '+']) { None } else { i64::from_str_radix(digits, radix).ok() };
+    let value = value.ok_or_else(|| invalid(line))?;
     Ok(Parsed { node: Node::Int(value.saturating_mul(sign)), canonical: false })
+}
+
+/// `CPython`'s C reader ends a number at a NUL, its Python reader refuses one (cpython#126996).
+fn up_to_nul(line: &[u8]) -> &[u8] {
+    line.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
 /// Decimal digits of any length. What does not fit in 128 bits is kept as a number that is only too large to be a
@@ -130,6 +138,7 @@ mod tests {
         assert_eq!(read(b"007"), Some((Node::Int(7), false)));
         assert_eq!(read(b"0x10"), Some((Node::Int(16), false)));
         assert_eq!(read(b"1_0"), Some((Node::Int(10), false)));
+        assert_eq!(read(b"5\x006"), Some((Node::Int(5), false)));
         assert_eq!(read(b"\x005"), None);
         assert!(matches!(read(b"123456789012345678901234567890"), Some((Node::BigInt(_), true))));
     }

@@ -157,8 +157,7 @@ impl<'a> Vm<'a> {
     fn spend(&mut self, op: &Op) -> Done {
         self.operations = self.operations.saturating_add(1);
         check(LimitKind::Operations, self.limits.operations, self.operations)?;
-        self.string_bytes = self.string_bytes.saturating_add(op.arg.memory());
-        check(LimitKind::StringBytes, self.limits.string_bytes, self.string_bytes)?;
+        self.spend_text(op.arg.memory())?;
         check(LimitKind::Nodes, length(self.limits.nodes), length(self.graph.nodes.len()))?;
         let open = self.stack.len().saturating_add(self.marks.len());
         let growing =
@@ -177,10 +176,16 @@ impl<'a> Vm<'a> {
         Ok(())
     }
 
+    fn spend_text(&mut self, bytes: u64) -> Done {
+        self.string_bytes = self.string_bytes.saturating_add(bytes);
+        Ok(check(LimitKind::StringBytes, self.limits.string_bytes, self.string_bytes)?)
+    }
+
     fn anomaly(&mut self, absolute: Offset, kind: AnomalyKind) {
-        /// One of a kind says all that a thousand would.
+        /// One of a kind says all that a thousand would, but none may crowd out the first of another.
         const KEPT: usize = 64;
-        if self.graph.anomalies.len() < KEPT {
+        let kept = &self.graph.anomalies;
+        if kept.len() < KEPT || kept.iter().all(|other| other.kind != kind) {
             let offset = self.relative(absolute);
             self.graph.anomalies.push(Anomaly { offset, kind });
         }
@@ -262,7 +267,7 @@ impl<'a> Vm<'a> {
         if offset.0 != self.start {
             self.anomaly(offset, AnomalyKind::Protocol);
         }
-        self.graph.protocol = self.graph.protocol.max(protocol);
+        self.graph.protocol = protocol;
         Ok(())
     }
 
@@ -547,13 +552,17 @@ impl<'a> Vm<'a> {
             let expected = "two strings";
             self.graph.text(id).map(|t| Box::from(&*t)).ok_or(ErrorKind::Target { found, expected })
         };
-        let (module, name) = (text(module)?, text(name)?);
+        let (module, name): (Box<str>, Box<str>) = (text(module)?, text(name)?);
+        // The text may come from the memo, where two bytes repeat any length of it.
+        self.spend_text(length(module.len()).saturating_add(length(name.len())))?;
         let id = self.name(offset, module, name)?;
         self.stack.push(id);
         Ok(())
     }
 
     fn name(&mut self, offset: Offset, module: Box<str>, name: Box<str>) -> Result<NodeId, ErrorKind> {
+        let protocol = self.graph.protocol;
+        self.graph.names_protocol = Some(self.graph.names_protocol.map_or(protocol, |n| n.min(protocol)));
         let offset = self.relative(offset);
         let next = GlobalId(u32::try_from(self.graph.globals.len()).unwrap_or(u32::MAX));
         let key = (module, name);

@@ -157,11 +157,12 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// The class in a legacy `("module", class, file, source)` id.
+    /// The class in a legacy `("module", class, file, source)` id, or in the `(class, file, source)` of a tar.
     fn class_of_module_id(&self, id: NodeId) -> Option<NodeId> {
         let Node::Persistent(pid) = self.graph.node(id) else { return None };
         match self.graph.tuple(*pid) {
             Some([tag, class, ..]) if self.graph.text(*tag).as_deref() == Some("module") => Some(*class),
+            Some([class, _file, _source]) if self.graph.as_global(*class).is_some() => Some(*class),
             _ => None,
         }
     }

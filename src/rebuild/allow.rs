@@ -133,6 +133,7 @@ const TABLE: &[(&str, &[(&str, Callable)])] = &[
     ("torch.tensor", FROM_TYPE),
     ("torch.nested._internal.nested_tensor", &[("_rebuild_njt", C::Jagged)]),
     ("torch.serialization", &[("_get_layout", C::Value)]),
+    ("torch.autograd.variable", &[("Variable", C::ParameterClass)]),
     (
         "torch.nn.parameter",
         &[

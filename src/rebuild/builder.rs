@@ -15,6 +15,7 @@ use crate::policy::canonical;
 
 use super::allow::{Callable, allow};
 use super::error::{Error, ErrorKind};
+use super::torch::only_state;
 
 /// What a pickle is rebuilt from besides its graph.
 #[derive(Clone, Copy)]
@@ -61,6 +62,8 @@ pub(super) struct Builder<'a> {
     pub(super) arena_stream: StreamId,
     /// What was read to check tensors.
     pub(super) purse: super::integers::Purse,
+    /// Data that was read before: many arrays may refer to one text.
+    decoded: HashMap<NodeId, Place>,
 }
 
 impl<'a> Builder<'a> {
@@ -74,6 +77,7 @@ impl<'a> Builder<'a> {
             storages_by_key: HashMap::new(),
             views_by_key: HashMap::new(),
             arena: Vec::new(),
+            decoded: HashMap::new(),
             arena_stream,
             purse: super::integers::Purse::default(),
         }
@@ -130,24 +134,37 @@ impl<'a> Builder<'a> {
     pub(super) fn ints(&self, id: NodeId, position: usize) -> Kinded<Vec<i64>> {
         let expected = "a tuple of integers";
         let items = self.items(id).ok_or_else(|| self.wrong(id, position, expected))?;
+        // Before they are read: many tensors may share a tuple of a million items.
+        check(LimitKind::Rank, length(self.context.limits.rank), length(items.len()))?;
         items
             .iter()
             .map(|item| self.graph.int(*item).ok_or_else(|| self.wrong(*item, position, expected)))
             .collect()
     }
 
-    /// The items of a tuple, a list, or an allowlisted sequence made from one.
+    /// The items of a tuple, a list, a set, or an allowlisted sequence made from one; `None` where they cannot be told.
     pub(super) fn items(&self, id: NodeId) -> Option<&'a [NodeId]> {
-        let graph = self.graph;
-        if let Some(call) = graph.call(id) {
-            let sequence = self.callable(call.callable) == Some(Callable::Sequence);
-            return match graph.tuple(call.args)? {
-                [] if sequence => Some(&[]),
-                [items] if sequence => graph.sequence(*items),
-                _ => None,
-            };
+        let Some(call) = self.graph.call(id) else { return self.plain_items(id) };
+        if self.callable(call.callable) != Some(Callable::Sequence) {
+            return None;
         }
-        graph.sequence(id)
+        let name = self.global_name(call.callable).map_or("", |(_, name)| name);
+        match self.graph.tuple(call.args)? {
+            [] => Some(&[]),
+            // `__new__` of a class that can be changed takes no notice of its arguments.
+            _ if call.how.is_new() && !matches!(name, "tuple" | "frozenset" | "Size") => Some(&[]),
+            [items] => self.plain_items(*items),
+            [items, _longest] if name == "deque" => self.plain_items(*items),
+            _ => None,
+        }
+    }
+
+    fn plain_items(&self, id: NodeId) -> Option<&'a [NodeId]> {
+        match self.graph.node(id) {
+            Node::Tuple(items) | Node::FrozenSet(items) => Some(items),
+            Node::List(items) | Node::Set(items) => Some(items),
+            _ => None,
+        }
     }
 
     pub(super) fn args(&self, call: &'a Call) -> Kinded<&'a [NodeId]> {
@@ -156,32 +173,47 @@ impl<'a> Builder<'a> {
 
     // Embedded data.
 
-    /// Bytes given as `bytes`, as `bytearray`, as a Python 2 string, or as text in Latin-1.
+    /// Bytes given as `bytes`, as `bytearray`, as a Python 2 string, or as text in Latin-1. What is referred to often
+    /// is decoded once.
     pub(super) fn data(&mut self, id: NodeId, position: usize) -> Kinded<Place> {
         let graph = self.graph;
-        match graph.node(id) {
-            Node::Bytes(payload) | Node::ByteArray(payload) | Node::Str2(payload) => {
-                Ok(self.payload(payload))
-            }
-            // Python 3 reads a Python 2 pickle's arrays as text when it is told to decode strings as Latin-1.
-            Node::Str(_) | Node::LongStr(_) => self.latin1(id, position),
-            Node::Call(call) => match (self.callable(call.callable), graph.tuple(call.args)) {
-                (Some(Callable::Encode), Some([text, codec])) => {
-                    self.check_codec(*codec)?;
-                    self.latin1(*text, position)
-                }
-                (Some(Callable::ByteArray), Some([])) => Ok(self.payload(&Payload::Inline(Arc::new([])))),
-                (Some(Callable::ByteArray), Some([inner])) if graph.int(*inner).is_none() => {
-                    self.data(*inner, position)
-                }
-                (Some(Callable::ByteArray), Some([inner, codec])) => {
-                    self.check_codec(*codec)?;
-                    self.latin1(*inner, position)
-                }
-                _ => Err(self.wrong(id, position, "bytes")),
-            },
-            _ => Err(self.wrong(id, position, "bytes")),
+        let Some(id) = self.unwrap_data(id, position)? else { return Ok(self.keep(&[])) };
+        if let Some(place) = self.decoded.get(&id) {
+            return Ok(*place);
         }
+        let place = match graph.node(id) {
+            Node::Bytes(payload) | Node::ByteArray(payload) | Node::Str2(payload) => self.payload(payload),
+            // Python 3 reads a Python 2 pickle's arrays as text when it is told to decode strings as Latin-1.
+            Node::Str(_) | Node::LongStr(_) => self.latin1(id, position)?,
+            _ => return Err(self.wrong(id, position, "bytes")),
+        };
+        self.decoded.insert(id, place);
+        Ok(place)
+    }
+
+    /// What calls that only pass data on were given; `None` for no data at all.
+    fn unwrap_data(&self, mut id: NodeId, position: usize) -> Kinded<Option<NodeId>> {
+        /// `bytearray(_codecs.encode(text, "latin1"))` is the deepest that is honest.
+        const WRAPPINGS: usize = 8;
+        let graph = self.graph;
+        for _ in 0..WRAPPINGS {
+            let Some(call) = graph.call(id) else { return Ok(Some(id)) };
+            let inner = match (self.callable(call.callable), graph.tuple(call.args)) {
+                (Some(Callable::ByteArray), Some([])) => None,
+                (Some(Callable::ByteArray), Some([inner])) if graph.int(*inner).is_none() => Some(*inner),
+                (Some(Callable::Encode | Callable::ByteArray), Some([inner, codec])) => {
+                    self.check_codec(*codec)?;
+                    Some(*inner)
+                }
+                _ => return Err(self.wrong(id, position, "bytes")),
+            };
+            if only_state(call)?.is_some() {
+                return Err(ErrorKind::Changed);
+            }
+            let Some(inner) = inner else { return Ok(None) };
+            id = inner;
+        }
+        Err(self.wrong(id, position, "bytes"))
     }
 
     pub(super) fn check_codec(&self, id: NodeId) -> Kinded<()> {
@@ -217,7 +249,6 @@ impl<'a> Builder<'a> {
                 loaded = bytes.map_err(|e| ErrorKind::Io(Arc::new(e)))?;
                 std::str::from_utf8(&loaded).map_err(|_| self.wrong(id, position, "text in Latin-1"))?
             }
-            Node::Str2(payload) => return Ok(self.payload(payload)),
             _ => return Err(self.wrong(id, position, "text in Latin-1")),
         };
         let decoded: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();

@@ -64,19 +64,33 @@ impl<'a> Builder<'a> {
     fn call_children(&self, id: NodeId, call: &'a Call, out: &mut Children<'a>) -> bool {
         match self.callable(call.callable) {
             Some(Callable::Mapping | Callable::DefaultDict) => {
-                keyed(&self.mapping(id), out);
+                match self.mapping(id) {
+                    Some(entries) => keyed(&entries, out),
+                    None => return self.uninterpreted(call, out),
+                }
                 call.states().for_each(|state| self.attributes(state, out));
+                indexed(call.appended(), out);
             }
             Some(Callable::Sequence) => {
-                let mut items = self.items(id).unwrap_or_default().to_vec();
+                let Some(items) = self.items(id) else { return self.uninterpreted(call, out) };
+                let mut items = items.to_vec();
                 items.extend(call.appended());
                 indexed(&items, out);
+                keyed(&self.graph.entries(call.items()), out);
+                call.states().for_each(|state| self.attributes(state, out));
             }
             Some(Callable::NdArray) => indexed(self.object_array(call).unwrap_or_default(), out),
             Some(_) => return false,
             None if self.module_children(call, out) => {}
             None => self.inert(call, out),
         }
+        true
+    }
+
+    /// A container made from something that is not read here: what it was given is walked as it is, so that no tensor
+    /// in it is lost.
+    fn uninterpreted(&self, call: &'a Call, out: &mut Children<'a>) -> bool {
+        self.inert(call, out);
         true
     }
 
@@ -143,10 +157,10 @@ fn is_pair_of_states(builder: &Builder<'_>, items: &[NodeId]) -> bool {
     matches!(items, [first, second] if state(first) && state(second))
 }
 
-fn keyed(entries: &[(NodeId, NodeId)], out: &mut Children<'_>) {
+pub(super) fn keyed(entries: &[(NodeId, NodeId)], out: &mut Children<'_>) {
     out.extend(entries.iter().map(|(key, value)| (Link::Key(*key), *value)));
 }
 
-fn indexed(items: &[NodeId], out: &mut Children<'_>) {
+pub(super) fn indexed(items: &[NodeId], out: &mut Children<'_>) {
     out.extend(items.iter().enumerate().map(|(i, item)| (Link::Index(i), *item)));
 }

@@ -3,20 +3,24 @@
 //! A module is recognised by its state, a dictionary with `_parameters`, `_buffers` and `_modules`; its class is never
 //! looked at. Source: `torch/nn/modules/module.py`.
 
+use std::collections::HashSet;
+
 use crate::pickle::{Call, Node, NodeId};
 
 use super::allow::Callable;
 use super::builder::Builder;
-use super::children::Link;
+use super::children::{Link, indexed, keyed};
 
 /// The dictionaries of a module that hold tensors.
 struct Parts {
-    parameters: NodeId,
-    buffers: NodeId,
-    modules: NodeId,
+    parameters: Entries,
+    buffers: Entries,
+    modules: Entries,
     transient: Option<NodeId>,
-    others: Vec<(NodeId, NodeId)>,
+    others: Entries,
 }
+
+type Entries = Vec<(NodeId, NodeId)>;
 
 impl<'a> Builder<'a> {
     /// Whether an object is a module.
@@ -26,22 +30,27 @@ impl<'a> Builder<'a> {
 
     /// The children of a module in the order of `state_dict()`: parameters, buffers, submodules; then everything else
     /// as attributes.
-    pub(super) fn module_children(&self, call: &Call, out: &mut Vec<(Link<'a>, NodeId)>) -> bool {
+    pub(super) fn module_children(&self, call: &'a Call, out: &mut Vec<(Link<'a>, NodeId)>) -> bool {
         let Some(parts) = self.parts(call) else { return false };
         let graph = self.graph;
         let present = |(_, value): &(NodeId, NodeId)| *graph.node(*value) != Node::None;
         let transient = parts.transient.map(|set| self.texts(set)).unwrap_or_default();
-        for (key, value) in self.mapping(parts.parameters).into_iter().filter(present) {
+        for (key, value) in parts.parameters.into_iter().filter(present) {
             out.push((Link::Member(key), value));
         }
-        for (key, value) in self.mapping(parts.buffers).into_iter().filter(present) {
-            let hidden = graph.text(key).is_some_and(|name| transient.iter().any(|hidden| *hidden == name));
+        for (key, value) in parts.buffers.into_iter().filter(present) {
+            let hidden = graph.text(key).is_some_and(|name| transient.contains(&*name));
             out.push((if hidden { Link::NonPersistent(key) } else { Link::Member(key) }, value));
         }
-        for (key, value) in self.mapping(parts.modules).into_iter().filter(present) {
+        for (key, value) in parts.modules.into_iter().filter(present) {
             out.push((Link::Member(key), value));
         }
         out.extend(parts.others.into_iter().map(|(key, value)| (Link::Attribute(key), value)));
+        // What a class adds that is a list, a dictionary or takes arguments besides being a module.
+        indexed(graph.sequence(call.args).unwrap_or_default(), out);
+        call.states().skip(1).for_each(|state| self.attributes(state, out));
+        keyed(&graph.entries(call.items()), out);
+        indexed(call.appended(), out);
         true
     }
 
@@ -60,58 +69,48 @@ impl<'a> Builder<'a> {
                 _ => others.push((key, value)),
             }
         }
-        Some(Parts { parameters: parameters?, buffers: buffers?, modules: modules?, transient, others })
+        let (parameters, buffers, modules) =
+            (self.mapping(parameters?)?, self.mapping(buffers?)?, self.mapping(modules?)?);
+        Some(Parts { parameters, buffers, modules, transient, others })
     }
 
-    fn texts(&self, set: NodeId) -> Vec<String> {
+    fn texts(&self, set: NodeId) -> HashSet<String> {
         let graph = self.graph;
-        let items: &[NodeId] = match graph.node(set) {
-            Node::Set(items) => items,
-            Node::FrozenSet(items) => items,
-            _ => self.items(set).unwrap_or_default(),
-        };
+        let items = self.items(set).unwrap_or_default();
         items.iter().filter_map(|item| graph.text(*item)).map(std::borrow::Cow::into_owned).collect()
     }
 
-    /// The entries of a dictionary, given as one or made by an allowlisted class.
-    pub(super) fn mapping(&self, id: NodeId) -> Vec<(NodeId, NodeId)> {
+    /// The entries of a dictionary, given as one or made by an allowlisted class; `None` for anything else.
+    pub(super) fn mapping(&self, id: NodeId) -> Option<Entries> {
         let graph = self.graph;
-        let mut items = Vec::new();
-        self.mapping_items(id, &mut items);
-        graph.entries(&items)
-    }
-
-    fn mapping_items(&self, id: NodeId, out: &mut Vec<(NodeId, NodeId)>) {
-        let graph = self.graph;
-        match graph.node(id) {
-            Node::Dict(items) => out.extend(items),
-            Node::Call(call) => {
-                let args = graph.tuple(call.args).unwrap_or_default();
-                let initial = match self.callable(call.callable) {
-                    Some(Callable::Mapping) => args.first(),
-                    Some(Callable::DefaultDict) => args.get(1),
-                    _ => None,
-                };
-                if let Some(initial) = initial {
-                    self.pairs(*initial, out);
-                }
-                out.extend(call.items());
-            }
-            _ => {}
-        }
+        let call = match graph.node(id) {
+            Node::Dict(items) => return Some(graph.entries(items)),
+            Node::Call(call) => call,
+            _ => return None,
+        };
+        let args = graph.tuple(call.args)?;
+        let initial = match self.callable(call.callable)? {
+            // `__new__` takes no notice of its arguments.
+            Callable::Mapping | Callable::DefaultDict if call.how.is_new() => None,
+            Callable::Mapping => args.first(),
+            Callable::DefaultDict => args.get(1),
+            _ => return None,
+        };
+        let mut items = initial.map_or(Some(Vec::new()), |initial| self.pairs(*initial))?;
+        items.extend(call.items());
+        Some(graph.entries(&items))
     }
 
     /// What a dictionary is made from: another one, or a sequence of pairs.
-    fn pairs(&self, id: NodeId, out: &mut Vec<(NodeId, NodeId)>) {
+    fn pairs(&self, id: NodeId) -> Option<Entries> {
         let graph = self.graph;
-        match graph.node(id) {
-            Node::Dict(items) => out.extend(items),
-            _ => out.extend(self.items(id).unwrap_or_default().iter().filter_map(|pair| {
-                match graph.sequence(*pair)? {
-                    [key, value] => Some((*key, *value)),
-                    _ => None,
-                }
-            })),
+        if let Node::Dict(items) = graph.node(id) {
+            return Some(items.clone());
         }
+        let pair = |pair: &NodeId| match graph.sequence(*pair)? {
+            [key, value] => Some((*key, *value)),
+            _ => None,
+        };
+        self.items(id)?.iter().map(pair).collect()
     }
 }

@@ -127,7 +127,8 @@ impl<'a> Builder<'a> {
         let graph = self.graph;
         let (mut values, mut offsets, mut lengths, mut ragged) = (None, None, None, None);
         let mut attributes = Vec::new();
-        for (key, value) in self.mapping(*arguments) {
+        let entries = self.mapping(*arguments).ok_or_else(|| self.wrong(*arguments, 0, "a dict"))?;
+        for (key, value) in entries {
             match graph.text(key).as_deref() {
                 Some("values") => values = Some(value),
                 Some("offsets") => offsets = Some(value),

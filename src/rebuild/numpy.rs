@@ -10,7 +10,7 @@ use crate::tensor::{Dtype, Family, Place, ViewSpec};
 use super::allow::Callable;
 use super::builder::{Builder, Kinded};
 use super::error::ErrorKind;
-use super::torch::{Made, empty_spec};
+use super::torch::{Made, empty_spec, only_state};
 
 /// Kind and size of an element, as numpy writes them, and what they are.
 const CODES: &[(&str, Dtype)] = &[
@@ -44,7 +44,10 @@ impl<'a> Builder<'a> {
     /// An array made by `_reconstruct`; `None` for one of objects, which is walked as a sequence.
     pub(super) fn ndarray(&mut self, call: &'a Call) -> Option<Kinded<Made>> {
         let graph = self.graph;
-        let state = call.states().next();
+        let state = match only_state(call) {
+            Ok(state) => state,
+            Err(kind) => return Some(Err(kind)),
+        };
         let Some([_version, shape, dtype, fortran, data]) = state.and_then(|state| graph.tuple(state)) else {
             let expected = "(version, shape, dtype, fortran, data)";
             return Some(Err(ErrorKind::Argument { position: 0, found: "no state", expected }));
@@ -104,7 +107,7 @@ impl<'a> Builder<'a> {
         let call = call.ok_or_else(|| self.wrong(id, 2, expected))?;
         let code = self.args(call)?.first().ok_or(ErrorKind::ArgumentCount { found: 0, expected: "3" })?;
         let code = graph.text(*code).ok_or_else(|| self.wrong(*code, 0, expected))?;
-        let state = call.states().next().and_then(|state| graph.tuple(state));
+        let state = only_state(call)?.and_then(|state| graph.tuple(state));
         let field = |i: usize| state.and_then(|state| state.get(i)).copied();
         let structured = field(3).is_some_and(|names| *graph.node(names) != Node::None);
         let subarray = field(2).is_some_and(|sub| *graph.node(sub) != Node::None);
@@ -113,7 +116,7 @@ impl<'a> Builder<'a> {
             _ => ("=", code.into_owned()),
         };
         let stated = field(1).and_then(|order| graph.text(order));
-        let big_endian = stated.as_deref().unwrap_or(own_order) == ">" || own_order == ">";
+        let big_endian = stated.as_deref().unwrap_or(own_order) == ">";
         if structured || subarray {
             return Ok(Element::Other("structured array"));
         }

@@ -3,12 +3,14 @@
 //! Source: `torch/_utils.py` and `torch/_tensor.py`; for the oldest forms `torch/tensor.py` and
 //! `torch/autograd/variable.py` of torch 0.1 to 0.3.
 
+use crate::container::Numbered;
 use crate::pickle::{Call, Node, NodeId};
 use crate::tensor::{Dtype, Encoding, Family, TensorId, ViewSpec};
 
 use super::allow::{Callable, TensorForm, dtype};
 use super::builder::{Builder, Kinded};
 use super::error::ErrorKind;
+use super::persistent::Resolved;
 
 /// What an interpreted call made.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,7 +68,7 @@ impl<'a> Builder<'a> {
         };
         Some(match callable {
             Callable::Tensor(form) => self.plain(form, args).and_then(|made| unchanged(call, made)),
-            Callable::Parameter => self.parameter(args, depth),
+            Callable::Parameter => self.parameter(args, depth).and_then(|made| unchanged(call, made)),
             Callable::ParameterClass => self.parameter_class(call, args, depth),
             Callable::TensorClass => self.tensor_class(call),
             Callable::FromType => self.typed(call, args, depth),
@@ -75,11 +77,12 @@ impl<'a> Builder<'a> {
             Callable::Nested => self.nested(args, depth).and_then(|made| unchanged(call, made)),
             Callable::Jagged => self.jagged(args, depth).and_then(|made| unchanged(call, made)),
             Callable::Wrapper => Ok(Made::Shell(Vec::new())),
-            Callable::Meta => Ok(Made::LeftOut { reason: "no data", bytes: 0 }),
-            Callable::DeviceFromNumpy => self.device_from_numpy(args),
-            Callable::DeviceFromCpu => self.inner(args, 0, depth),
+            Callable::Meta => unchanged(call, Made::LeftOut { reason: "no data", bytes: 0 }),
+            Callable::DeviceFromNumpy | Callable::DeviceFromCpu => {
+                self.device(args, depth).and_then(|made| unchanged(call, made))
+            }
             Callable::NdArray => return self.ndarray(call),
-            Callable::FromBuffer => self.frombuffer(args),
+            Callable::FromBuffer => self.frombuffer(args).and_then(|made| unchanged(call, made)),
             _ => return None,
         })
     }
@@ -95,6 +98,19 @@ impl<'a> Builder<'a> {
     }
 
     fn bare_storage_tensor(&mut self, id: NodeId) -> Kinded<Made> {
+        if let Node::Persistent(pid) = self.graph.node(id)
+            && let Some(numbered) = self.numbered(*pid)
+            && let (_, Numbered::Tensor { storage, sizes, strides, offset }) = numbered?
+        {
+            let (shape, strides) = (sizes.to_vec(), strides.to_vec());
+            let Some(storage) = storage else {
+                return Ok(Made::LeftOut { reason: "no data", bytes: 0 });
+            };
+            let storage: Box<str> = storage.into();
+            let Resolved { storage, dtype } = self.numbered_storage(&storage)?;
+            let spec = ViewSpec { offset, shape, strides, ..empty_spec(dtype.unwrap_or(Dtype::U8)) };
+            return Ok(Made::Tensor(self.tensor(storage, &spec)?, Vec::new()));
+        }
         let Some(resolved) = self.resolve_storage(id, 0)? else {
             return Ok(Made::LeftOut { reason: "no data", bytes: 0 });
         };
@@ -188,15 +204,21 @@ impl<'a> Builder<'a> {
     /// `{"neg": bool, "conj": bool}`; anything else could change what the bytes mean.
     fn math_bits(&self, id: NodeId) -> Kinded<(bool, bool)> {
         let graph = self.graph;
-        let entries = match graph.node(id) {
+        let items = match graph.node(id) {
             Node::None => return Ok((false, false)),
-            Node::Dict(items) => graph.entries(items),
+            Node::Dict(items) => items,
             _ => return Err(self.wrong(id, 6, "a dict")),
         };
+        // Many tensors may share a dictionary that sets the same key a million times.
+        if items.len() > 2 {
+            return Err(ErrorKind::Metadata("more than two keys".into()));
+        }
         let mut bits = (false, false);
-        for (key, value) in entries {
-            let set = *graph.node(value) == Node::Bool(true);
-            match graph.text(key).as_deref() {
+        for (key, value) in items {
+            let Node::Bool(set) = *graph.node(*value) else {
+                return Err(self.wrong(*value, 6, "a dict of booleans"));
+            };
+            match graph.text(*key).as_deref() {
                 Some("neg") => bits.0 = set,
                 Some("conj") => bits.1 = set,
                 other => return Err(ErrorKind::Metadata(other.unwrap_or("(no text)").into())),
@@ -253,7 +275,7 @@ impl<'a> Builder<'a> {
 
     /// The class `Parameter`: data as argument, or as the first of five items of its state.
     fn parameter_class(&mut self, call: &Call, args: &[NodeId], depth: usize) -> Kinded<Made> {
-        let state = call.states().next().and_then(|state| self.graph.tuple(state));
+        let state = only_state(call)?.and_then(|state| self.graph.tuple(state));
         // What `BUILD` sets replaces what the class was called with.
         let data = match (args.first(), state) {
             (_, Some([data, _, hooks, _, _])) => {
@@ -273,7 +295,7 @@ impl<'a> Builder<'a> {
 
     /// `torch.FloatTensor` and its kin: made empty, filled by a state of `(storage, offset, size, stride)`.
     fn tensor_class(&mut self, call: &Call) -> Kinded<Made> {
-        let state = call.states().next().and_then(|state| self.graph.tuple(state));
+        let state = only_state(call)?.and_then(|state| self.graph.tuple(state));
         match state {
             Some([storage, offset, size, stride]) => {
                 let base = [*storage, *offset, *size, *stride];
@@ -309,17 +331,20 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// `_rebuild_device_tensor_from_numpy(array, dtype, device, requires_grad)`
-    fn device_from_numpy(&mut self, args: &'a [NodeId]) -> Kinded<Made> {
-        let [array, element, ..] = args else {
+    /// `_rebuild_device_tensor_from_numpy(array, dtype, device, requires_grad)`, and the same of a tensor.
+    fn device(&mut self, args: &[NodeId], depth: usize) -> Kinded<Made> {
+        let [_, element, ..] = args else {
             return Err(ErrorKind::ArgumentCount { found: args.len(), expected: "4" });
         };
         let element = self.torch_dtype(*element, 1)?;
-        let made = self.make(*array).unwrap_or_else(|| Err(self.wrong(*array, 0, "an array")))?;
+        let made = self.inner(args, 0, depth)?;
         let Made::Tensor(tensor, attributes) = made else { return Ok(made) };
-        match (self.view(tensor)?.dtype(), element) {
+        let view = self.view(tensor)?;
+        match (view.dtype(), element) {
             (found, element) if found == element => Ok(Made::Tensor(tensor, attributes)),
-            (Dtype::F32, Dtype::Bf16) => Ok(Made::Tensor(self.narrowed(tensor)?, attributes)),
+            (Dtype::F32, Dtype::Bf16) if view.family() == Family::Numpy => {
+                Ok(Made::Tensor(self.narrowed(tensor)?, attributes))
+            }
             _ => Err(ErrorKind::Unsupported("a device tensor of another type")),
         }
     }
@@ -396,6 +421,12 @@ fn with_attributes(made: Made, state: Option<NodeId>) -> Made {
 fn unchanged(call: &Call, made: Made) -> Kinded<Made> {
     let changed = call.states().next().is_some() || !call.items().is_empty() || !call.appended().is_empty();
     if changed { Err(ErrorKind::Changed) } else { Ok(made) }
+}
+
+/// The state of an object that takes one. A second one, or items, would replace what was read from the first.
+pub(super) fn only_state(call: &Call) -> Kinded<Option<NodeId>> {
+    let once = call.states().nth(1).is_none() && call.items().is_empty() && call.appended().is_empty();
+    if once { Ok(call.state) } else { Err(ErrorKind::Changed) }
 }
 
 pub(super) fn empty_spec(dtype: Dtype) -> ViewSpec {

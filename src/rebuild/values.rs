@@ -5,6 +5,11 @@ use crate::pickle::{Node, NodeId, Payload};
 use super::builder::Builder;
 use super::children::Link;
 
+/// Items of a tuple that is a key. Tuples are not compared by what they hold, so that any number of keys may share it.
+const LONGEST_TUPLE: usize = 16;
+/// Bytes of an item of such a tuple.
+const LONGEST_PART: usize = 256;
+
 impl Builder<'_> {
     /// Python type of an object: the class where it is an instance of one.
     pub(super) fn type_name(&self, id: NodeId) -> Box<str> {
@@ -22,15 +27,15 @@ impl Builder<'_> {
         let mut stack = vec![id];
         let mut children = Vec::new();
         while let Some(id) = stack.pop() {
-            children.clear();
-            let is_container = self.children(id, &mut children);
-            if !is_container {
-                count = count.saturating_add(1);
+            // Asked before the children are listed: a large container may be shared under many names.
+            if seen.get(id.index()).copied().unwrap_or(true) {
                 continue;
             }
-            if let Some(flag) = seen.get_mut(id.index())
-                && !std::mem::replace(flag, true)
-            {
+            children.clear();
+            if !self.children(id, &mut children) {
+                count = count.saturating_add(1);
+            } else if let Some(flag) = seen.get_mut(id.index()) {
+                *flag = true;
                 stack.extend(children.iter().map(|(_, child): &(Link<'_>, NodeId)| *child));
             }
         }
@@ -61,11 +66,12 @@ impl Builder<'_> {
                 let (module, name) = self.global_name(key)?;
                 format!("{module}.{name}")
             }
-            // One level is all that honest keys have; deeper ones are named by position.
-            Node::Tuple(items) if !quoted => {
-                let parts: Option<Vec<String>> =
-                    items.iter().map(|item| self.plain_key(*item, true)).collect();
-                let parts = parts?;
+            // One level is all that honest keys have; deeper or longer ones are named by position.
+            Node::Tuple(items) if !quoted && items.len() <= LONGEST_TUPLE => {
+                let parts = items
+                    .iter()
+                    .map(|item| self.plain_key(*item, true).filter(|part| part.len() <= LONGEST_PART));
+                let parts: Vec<String> = parts.collect::<Option<_>>()?;
                 let comma = if parts.len() == 1 { "," } else { "" };
                 format!("({}{comma})", parts.join(", "))
             }

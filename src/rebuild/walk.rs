@@ -33,6 +33,10 @@ pub fn rebuild(
         attributes: HashMap::new(),
         shells: HashSet::new(),
         leads: vec![false; graph.len()],
+        kinds: HashMap::new(),
+        shared: HashMap::new(),
+        extra_names: 0,
+        text: 0,
     };
     let references = walk.reach(root)?;
     walk.mark(references);
@@ -57,6 +61,14 @@ struct Walk<'a> {
     shells: HashSet<NodeId>,
     /// Whether a node is a tensor or leads to one.
     leads: Vec<bool>,
+    /// Kinds of the objects made by calls, as far as they were asked for.
+    kinds: HashMap<NodeId, Kind>,
+    /// Children of the containers that were entered more than once.
+    shared: HashMap<NodeId, Children<'a>>,
+    /// Names that shared containers gave beyond their first.
+    extra_names: u64,
+    /// Bytes of names so far.
+    text: u64,
 }
 
 impl<'a> Walk<'a> {
@@ -166,6 +178,7 @@ impl<'a> Walk<'a> {
     fn name(&mut self, root: NodeId) -> Result<(), Error> {
         let mut tree = Tree::default();
         let mut counted = vec![false; self.leads.len()];
+        let mut entered = vec![false; self.leads.len()];
         let mut path = Path::default();
         let mut stack = vec![Visit::Enter { id: root, parent: None, step: Step::Root }];
         while let Some(visit) = stack.pop() {
@@ -177,93 +190,136 @@ impl<'a> Walk<'a> {
                 }
             };
             if !self.leads(id) {
-                self.count(&mut tree, &mut counted, id, parent, step);
+                self.count(&mut tree, &mut counted, id, parent, step)?;
                 continue;
             }
-            let leaf = self.leaves.get(&id).cloned();
+            let kind = self.kind(id);
+            if self.leaves.contains_key(&id) && !self.attributes.contains_key(&id) {
+                let entry = tree.push(parent, step, kind);
+                self.push_parts(&mut tree, id, entry);
+                continue;
+            }
             let again = tree.len() < self.leads.len();
-            let is_leaf = leaf.is_some();
-            let kind = self.kind(id, leaf.as_ref());
-            if !is_leaf && !path.enter(id, &kind, again) {
+            if !path.enter(id, &kind, again) {
                 continue;
             }
-            self.check(&tree, &path).map_err(|kind| self.error(id, kind))?;
+            stack.push(Visit::Leave(id));
+            let limits = self.builder.context.limits;
+            check(LimitKind::Depth, length(limits.depth), length(path.open.len()))
+                .map_err(|e| self.error(id, e.into()))?;
+            let mut children = self.listed(id, &mut entered)?;
             let is_module = kind == Kind::Module;
             let entry = tree.push(parent, step, kind);
-            if let Some(Found::Parts { parts, .. }) = leaf {
-                for (name, tensor) in parts {
-                    tree.push(Some(entry), Step::Part(name.into()), Kind::Leaf(Leaf::Tensor(tensor)));
-                }
-            }
-            if !is_leaf {
-                stack.push(Visit::Leave(id));
-            }
-            let mut children = Vec::new();
-            self.children(id, &mut children);
+            self.push_parts(&mut tree, id, entry);
             if is_module {
-                self.count_together(&mut tree, &mut counted, entry, id, &mut children);
+                self.count_together(&mut tree, &mut counted, entry, id, &mut children)?;
             }
-            let steps = children.iter().enumerate().map(|(position, (link, child))| Visit::Enter {
-                id: *child,
-                parent: Some(entry),
-                step: self.builder.step(*link, position),
-            });
             let first = stack.len();
-            stack.extend(steps);
+            for (position, (link, child)) in children.iter().enumerate() {
+                let step = self.builder.step(*link, position);
+                self.spend_text(id, step.text().len())?;
+                stack.push(Visit::Enter { id: *child, parent: Some(entry), step });
+            }
             stack.get_mut(first..).unwrap_or_default().reverse();
         }
         self.builder.rebuilt.tree = tree;
         Ok(())
     }
 
-    fn kind(&self, id: NodeId, leaf: Option<&Found>) -> Kind {
-        match leaf {
+    /// The parts of a tensor that safetensors has no type for. There are at most four, so that they cost no more than
+    /// the place that they stand at.
+    fn push_parts(&self, tree: &mut Tree, id: NodeId, entry: EntryId) {
+        if let Some(Found::Parts { parts, .. }) = self.leaves.get(&id) {
+            for (name, tensor) in parts {
+                tree.push(Some(entry), Step::Part((*name).into()), Kind::Leaf(Leaf::Tensor(*tensor)));
+            }
+        }
+    }
+
+    /// What stands at a node. Whether an object is a module takes a look at all of its state, which is taken once.
+    fn kind(&mut self, id: NodeId) -> Kind {
+        match self.leaves.get(&id) {
             Some(Found::Tensor(tensor) | Found::Parts { whole: Some(tensor), .. }) => {
                 Kind::Leaf(Leaf::Tensor(*tensor))
             }
             Some(Found::Parts { whole: None, .. }) => Kind::Object,
+            None if self.shells.contains(&id) => Kind::Object,
             Some(Found::LeftOut { reason, bytes }) => {
                 Kind::Leaf(Leaf::LeftOut { reason: reason.clone(), bytes: *bytes })
             }
-            None if self.shells.contains(&id) => Kind::Object,
-            None => self.builder.kind(id),
+            None if self.builder.graph.call(id).is_none() => self.builder.kind(id),
+            None => self.kinds.entry(id).or_insert_with(|| self.builder.kind(id)).clone(),
         }
     }
 
-    fn check(&self, tree: &Tree, path: &Path) -> Result<(), ErrorKind> {
+    /// The children of an object that is entered. From the second time on, each is a further name, which is paid for,
+    /// and they are kept: to list them may cost more than there are.
+    fn listed(&mut self, id: NodeId, entered: &mut [bool]) -> Result<Children<'a>, Error> {
+        let again = entered.get_mut(id.index()).is_some_and(|flag| std::mem::replace(flag, true));
+        if !again {
+            let mut children = Vec::new();
+            self.children(id, &mut children);
+            return Ok(children);
+        }
+        let children = if let Some(children) = self.shared.get(&id) {
+            children.clone()
+        } else {
+            let mut children = Vec::new();
+            self.children(id, &mut children);
+            self.shared.insert(id, children.clone());
+            children
+        };
         let limits = self.builder.context.limits;
-        check(LimitKind::Depth, length(limits.depth), length(path.open.len()))?;
-        // Each object and its parts, of which there are at most four.
-        let allowed = self.leads.len().saturating_mul(5).saturating_add(limits.extra_names);
-        Ok(check(LimitKind::ExtraNames, length(allowed), length(tree.len()))?)
+        self.extra_names = self.extra_names.saturating_add(length(children.len()).max(1));
+        check(LimitKind::ExtraNames, length(limits.extra_names), self.extra_names)
+            .map_err(|e| self.error(id, e.into()))?;
+        Ok(children)
+    }
+
+    /// Names repeat text of the pickle, which two bytes refer to.
+    fn spend_text(&mut self, id: NodeId, bytes: usize) -> Result<(), Error> {
+        self.text = self.text.saturating_add(length(bytes));
+        check(LimitKind::StringBytes, self.builder.context.limits.string_bytes, self.text)
+            .map_err(|e| self.error(id, e.into()))
     }
 
     /// One entry for a part of the source that holds no tensor.
-    fn count(&self, tree: &mut Tree, counted: &mut [bool], id: NodeId, parent: Option<EntryId>, step: Step) {
+    fn count(
+        &mut self,
+        tree: &mut Tree,
+        counted: &mut [bool],
+        id: NodeId,
+        parent: Option<EntryId>,
+        step: Step,
+    ) -> Result<(), Error> {
         let count = self.builder.count_values(id, counted);
         if count > 0 {
             let type_name = self.builder.type_name(id);
+            self.spend_text(id, type_name.len())?;
             tree.push(parent, step, Kind::Leaf(Leaf::Values { type_name, count }));
         }
+        Ok(())
     }
 
     /// A module has a dozen attributes that are no tensors: they are counted together and taken from its children.
     fn count_together(
-        &self,
+        &mut self,
         tree: &mut Tree,
         counted: &mut [bool],
         entry: EntryId,
         module: NodeId,
         children: &mut Children<'a>,
-    ) {
+    ) -> Result<(), Error> {
         let values = children
             .extract_if(.., |(link, child)| matches!(link, Link::Attribute(_)) && !self.leads(*child));
         let count =
             values.fold(0_u64, |n, (_, child)| n.saturating_add(self.builder.count_values(child, counted)));
         if count > 0 {
             let type_name = self.builder.type_name(module);
+            self.spend_text(module, type_name.len())?;
             tree.push(Some(entry), Step::Root, Kind::Leaf(Leaf::Values { type_name, count }));
         }
+        Ok(())
     }
 }
 

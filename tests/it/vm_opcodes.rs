@@ -1,0 +1,168 @@
+//! The table of opcodes against Python's own, and the assembler against the decoder.
+
+use depickle::bytes::{Cursor, ReadAt, Span};
+use depickle::pickle::{OPCODES, decode};
+
+use crate::asm::Op::*;
+
+/// `[(o.code, o.name, o.proto) for o in pickletools.opcodes]` of CPython 3.11.
+const PICKLETOOLS: &[(u8, &str, u8)] = &[
+    (0x49, "INT", 0),
+    (0x4a, "BININT", 1),
+    (0x4b, "BININT1", 1),
+    (0x4d, "BININT2", 1),
+    (0x4c, "LONG", 0),
+    (0x8a, "LONG1", 2),
+    (0x8b, "LONG4", 2),
+    (0x53, "STRING", 0),
+    (0x54, "BINSTRING", 1),
+    (0x55, "SHORT_BINSTRING", 1),
+    (0x42, "BINBYTES", 3),
+    (0x43, "SHORT_BINBYTES", 3),
+    (0x8e, "BINBYTES8", 4),
+    (0x96, "BYTEARRAY8", 5),
+    (0x97, "NEXT_BUFFER", 5),
+    (0x98, "READONLY_BUFFER", 5),
+    (0x4e, "NONE", 0),
+    (0x88, "NEWTRUE", 2),
+    (0x89, "NEWFALSE", 2),
+    (0x56, "UNICODE", 0),
+    (0x8c, "SHORT_BINUNICODE", 4),
+    (0x58, "BINUNICODE", 1),
+    (0x8d, "BINUNICODE8", 4),
+    (0x46, "FLOAT", 0),
+    (0x47, "BINFLOAT", 1),
+    (0x5d, "EMPTY_LIST", 1),
+    (0x61, "APPEND", 0),
+    (0x65, "APPENDS", 1),
+    (0x6c, "LIST", 0),
+    (0x29, "EMPTY_TUPLE", 1),
+    (0x74, "TUPLE", 0),
+    (0x85, "TUPLE1", 2),
+    (0x86, "TUPLE2", 2),
+    (0x87, "TUPLE3", 2),
+    (0x7d, "EMPTY_DICT", 1),
+    (0x64, "DICT", 0),
+    (0x73, "SETITEM", 0),
+    (0x75, "SETITEMS", 1),
+    (0x8f, "EMPTY_SET", 4),
+    (0x90, "ADDITEMS", 4),
+    (0x91, "FROZENSET", 4),
+    (0x30, "POP", 0),
+    (0x32, "DUP", 0),
+    (0x28, "MARK", 0),
+    (0x31, "POP_MARK", 1),
+    (0x67, "GET", 0),
+    (0x68, "BINGET", 1),
+    (0x6a, "LONG_BINGET", 1),
+    (0x70, "PUT", 0),
+    (0x71, "BINPUT", 1),
+    (0x72, "LONG_BINPUT", 1),
+    (0x94, "MEMOIZE", 4),
+    (0x82, "EXT1", 2),
+    (0x83, "EXT2", 2),
+    (0x84, "EXT4", 2),
+    (0x63, "GLOBAL", 0),
+    (0x93, "STACK_GLOBAL", 4),
+    (0x52, "REDUCE", 0),
+    (0x62, "BUILD", 0),
+    (0x69, "INST", 0),
+    (0x6f, "OBJ", 1),
+    (0x81, "NEWOBJ", 2),
+    (0x92, "NEWOBJ_EX", 4),
+    (0x80, "PROTO", 2),
+    (0x2e, "STOP", 0),
+    (0x95, "FRAME", 4),
+    (0x50, "PERSID", 0),
+    (0x51, "BINPERSID", 1),
+];
+
+#[test]
+fn the_table_is_that_of_pickletools() {
+    let ours: Vec<(u8, &str, u8)> = OPCODES.iter().map(|o| (o.code, o.name, o.protocol)).collect();
+    assert_eq!(ours, PICKLETOOLS);
+}
+
+#[test]
+fn every_opcode_decodes_to_its_name_and_its_whole_length() {
+    let ops: Vec<(&str, Vec<u8>)> = vec![
+        ("INT", asm![Int("7")]),
+        ("BININT", asm![BinInt(-7)]),
+        ("BININT1", asm![BinInt1(7)]),
+        ("BININT2", asm![BinInt2(7)]),
+        ("LONG", asm![Long("7L")]),
+        ("LONG1", asm![Long1(&[7, 7])]),
+        ("LONG4", asm![Long4(&[7, 7])]),
+        ("STRING", asm![Quoted(b"'a'")]),
+        ("BINSTRING", asm![BinString(b"ab")]),
+        ("SHORT_BINSTRING", asm![ShortBinString(b"ab")]),
+        ("BINBYTES", asm![BinBytes(b"ab")]),
+        ("SHORT_BINBYTES", asm![ShortBinBytes(b"ab")]),
+        ("BINBYTES8", asm![BinBytes8(b"ab")]),
+        ("BYTEARRAY8", asm![ByteArray8(b"ab")]),
+        ("NEXT_BUFFER", asm![NextBuffer]),
+        ("READONLY_BUFFER", asm![ReadonlyBuffer]),
+        ("NONE", asm![PyNone]),
+        ("NEWTRUE", asm![NewTrue]),
+        ("NEWFALSE", asm![NewFalse]),
+        ("UNICODE", asm![Unicode(b"ab")]),
+        ("SHORT_BINUNICODE", asm![ShortBinUnicode("ab")]),
+        ("BINUNICODE", asm![BinUnicode("ab")]),
+        ("BINUNICODE8", asm![BinUnicode8("ab")]),
+        ("FLOAT", asm![Float("1.5")]),
+        ("BINFLOAT", asm![BinFloat(1.5)]),
+        ("EMPTY_LIST", asm![EmptyList]),
+        ("APPEND", asm![Append]),
+        ("APPENDS", asm![Appends]),
+        ("LIST", asm![List]),
+        ("EMPTY_TUPLE", asm![EmptyTuple]),
+        ("TUPLE", asm![Tuple]),
+        ("TUPLE1", asm![Tuple1]),
+        ("TUPLE2", asm![Tuple2]),
+        ("TUPLE3", asm![Tuple3]),
+        ("EMPTY_DICT", asm![EmptyDict]),
+        ("DICT", asm![Dict]),
+        ("SETITEM", asm![SetItem]),
+        ("SETITEMS", asm![SetItems]),
+        ("EMPTY_SET", asm![EmptySet]),
+        ("ADDITEMS", asm![AddItems]),
+        ("FROZENSET", asm![FrozenSet]),
+        ("POP", asm![Pop]),
+        ("DUP", asm![Dup]),
+        ("MARK", asm![Mark]),
+        ("POP_MARK", asm![PopMark]),
+        ("GET", asm![Get("1")]),
+        ("BINGET", asm![BinGet(1)]),
+        ("LONG_BINGET", asm![LongBinGet(1)]),
+        ("PUT", asm![Put("1")]),
+        ("BINPUT", asm![BinPut(1)]),
+        ("LONG_BINPUT", asm![LongBinPut(1)]),
+        ("MEMOIZE", asm![Memoize]),
+        ("EXT1", asm![Ext1(1)]),
+        ("EXT2", asm![Ext2(1)]),
+        ("EXT4", asm![Ext4(1)]),
+        ("GLOBAL", asm![Global("a", "b")]),
+        ("STACK_GLOBAL", asm![StackGlobal]),
+        ("REDUCE", asm![Reduce]),
+        ("BUILD", asm![Build]),
+        ("INST", asm![Inst("a", "b")]),
+        ("OBJ", asm![Obj]),
+        ("NEWOBJ", asm![NewObj]),
+        ("NEWOBJ_EX", asm![NewObjEx]),
+        ("PROTO", asm![Proto(2)]),
+        ("STOP", asm![Stop]),
+        ("FRAME", asm![Frame(8)]),
+        ("PERSID", asm![PersId("1")]),
+        ("BINPERSID", asm![BinPersId]),
+    ];
+    for (name, bytes) in &ops {
+        let mut cursor = Cursor::new(bytes, Span::between(0, bytes.size()));
+        let op = decode(&mut cursor).unwrap();
+        assert_eq!((op.opcode.name, cursor.remaining()), (*name, 0));
+    }
+    let mut names: Vec<&str> = ops.iter().map(|(name, _)| *name).collect();
+    let mut all: Vec<&str> = OPCODES.iter().map(|o| o.name).collect();
+    names.sort_unstable();
+    all.sort_unstable();
+    assert_eq!(names, all);
+}
