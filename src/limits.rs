@@ -33,6 +33,9 @@ pub struct Limits {
     pub entries: usize,
     /// Dimensions of one tensor (torch allows 64).
     pub rank: usize,
+    /// Bytes of indices that are read to check the sparse and nested tensors of one source. Stops a million tensors
+    /// that share one large table of indices.
+    pub index_bytes: u64,
 }
 
 impl Default for Limits {
@@ -50,6 +53,7 @@ impl Default for Limits {
             inflate_ratio: 1_100,
             entries: 10_000_000,
             rank: 64,
+            index_bytes: 16 << 30,
         }
     }
 }
@@ -82,6 +86,8 @@ pub enum LimitKind {
     Entries,
     /// [`Limits::rank`]
     Rank,
+    /// [`Limits::index_bytes`]
+    IndexBytes,
 }
 
 impl std::fmt::Display for LimitKind {
@@ -99,6 +105,7 @@ impl std::fmt::Display for LimitKind {
             Self::InflateRatio => "inflation ratio",
             Self::Entries => "archive members",
             Self::Rank => "tensor dimensions",
+            Self::IndexBytes => "bytes of indices",
         })
     }
 }

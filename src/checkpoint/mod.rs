@@ -5,6 +5,7 @@ mod account;
 mod legacy;
 mod open;
 mod run;
+mod tar;
 mod zip;
 
 use std::sync::Arc;

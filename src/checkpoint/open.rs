@@ -1,8 +1,9 @@
 //! From a source to the container that it needs.
 
+use crate::accounting::Accounting;
 use crate::container::{Archive, Format, TorchZip, detect};
 
-use super::{Error, OpenOptions, Opened, Source, legacy, run, zip};
+use super::{Error, OpenOptions, Opened, Source, legacy, run, tar, zip};
 
 /// Opens a source of any supported format, recognised by content.
 ///
@@ -25,7 +26,7 @@ pub fn open(source: &Source, options: &OpenOptions) -> Result<Opened, Error> {
         }
         Format::TorchLegacy => legacy::open(source, options)?,
         Format::Pickle => run::open_plain(source, options)?,
-        Format::Tar => return Err(Error::Unsupported("a tar archive")),
+        Format::Tar => tar::open(source, options)?,
         Format::Npy => return Err(Error::Unsupported("a numpy file")),
         Format::Safetensors => return Err(Error::Unsupported("a safetensors file (it holds no pickle)")),
         Format::Packed(name) | Format::Foreign(name) => return Err(Error::Unsupported(name)),
@@ -63,8 +64,10 @@ fn check_strict(opened: &Opened) -> Result<(), Error> {
         return Err(Error::Strict(stray.clone()));
     }
     if !opened.accounting.is_clean() {
-        let (unreferenced, trailing) = (opened.accounting.unreferenced, opened.accounting.trailing);
-        let message = format!("{unreferenced} bytes that no tensor shows and {trailing} bytes after the end");
+        let Accounting { unreferenced, other, trailing, .. } = opened.accounting;
+        let message = format!(
+            "{unreferenced} bytes that no tensor shows, {other} in further members, {trailing} after the end"
+        );
         return Err(Error::Strict(message));
     }
     if opened.tensors.iter().any(|tensor| tensor.encoding.is_some()) {

@@ -6,12 +6,14 @@ mod detect;
 mod error;
 mod storages;
 mod torch_legacy;
+mod torch_tar;
 mod torch_zip;
 mod zip;
 
 pub use detect::{Format, detect};
 pub use error::{Error, ErrorKind};
-pub use storages::Storages;
+pub use storages::{Numbered, Storages};
 pub use torch_legacy::{MAGIC as LEGACY_MAGIC, TorchLegacy};
+pub use torch_tar::{Tar, TorchTar};
 pub use torch_zip::TorchZip;
 pub use zip::{Archive, Member, Method, Stray};

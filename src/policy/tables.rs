@@ -362,7 +362,6 @@ const DATA_ONLY: &[(&str, &[&str])] = &[
     ("dill._dill", &["_load_type"]),
     ("torch.nn.backends.thnn", &["_get_thnn_function_backend"]),
     ("torch.distributed.fsdp.api", &["ShardingStrategy", "StateDictType", "BackwardPrefetch"]),
-    ("torch.nn.parameter", &["UninitializedParameter", "UninitializedBuffer"]),
     (
         "transformers.trainer_utils",
         &[

@@ -15,6 +15,18 @@ pub(super) enum Link<'a> {
     NonPersistent(NodeId),
     Attribute(NodeId),
     Named(&'a str),
+    /// An attribute of a tensor for which its attributes stand.
+    Part(NodeId),
+}
+
+impl Link<'_> {
+    /// The same link, of a tensor for which its attributes stand.
+    pub(super) fn part(self) -> Self {
+        match self {
+            Self::Attribute(key) => Self::Part(key),
+            other => other,
+        }
+    }
 }
 
 pub(super) type Children<'a> = Vec<(Link<'a>, NodeId)>;
@@ -133,6 +145,7 @@ impl<'a> Builder<'a> {
             Link::NonPersistent(key) => Step::NonPersistent(self.key_text(key, position)),
             Link::Attribute(key) => Step::Attribute(self.key_text(key, position)),
             Link::Named(name) => Step::Attribute(name.into()),
+            Link::Part(key) => Step::Part(self.key_text(key, position)),
         }
     }
 }

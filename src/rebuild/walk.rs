@@ -15,7 +15,7 @@ use crate::tensor::{EntryId, Kind, Leaf, Step, Streams, TensorId, Tree};
 use super::builder::{Builder, Context, Rebuilt};
 use super::children::{Children, Link};
 use super::error::{Error, ErrorKind};
-use super::torch::Made;
+use super::torch::{Made, Parts};
 
 /// Interprets the object at `root`.
 ///
@@ -31,6 +31,7 @@ pub fn rebuild(
         builder: Builder::new(graph, context, streams),
         leaves: HashMap::new(),
         attributes: HashMap::new(),
+        shells: HashSet::new(),
         leads: vec![false; graph.len()],
         kinds: HashMap::new(),
         shared: HashMap::new(),
@@ -47,6 +48,7 @@ pub fn rebuild(
 #[derive(Debug, Clone)]
 enum Found {
     Tensor(TensorId),
+    Parts { whole: Option<TensorId>, parts: Vec<(&'static str, TensorId)> },
     LeftOut { reason: Box<str>, bytes: u64 },
 }
 
@@ -55,6 +57,8 @@ struct Walk<'a> {
     leaves: HashMap<NodeId, Found>,
     /// States that carry further attributes of a tensor.
     attributes: HashMap<NodeId, Vec<NodeId>>,
+    /// Tensors for which those in their attributes stand.
+    shells: HashSet<NodeId>,
     /// Whether a node is a tensor or leads to one.
     leads: Vec<bool>,
     /// Kinds of the objects made by calls, as far as they were asked for.
@@ -99,6 +103,20 @@ impl<'a> Walk<'a> {
                 }
                 Found::Tensor(tensor)
             }
+            Some(Ok(Made::Parts(Parts { whole, below, attributes }))) => {
+                if !attributes.is_empty() {
+                    self.attributes.insert(id, attributes);
+                }
+                Found::Parts { whole, parts: below }
+            }
+            Some(Ok(Made::Shell(attributes))) if attributes.is_empty() => {
+                Found::LeftOut { reason: "no data".into(), bytes: 0 }
+            }
+            Some(Ok(Made::Shell(attributes))) => {
+                self.attributes.insert(id, attributes);
+                self.shells.insert(id);
+                return Ok(());
+            }
             Some(Ok(Made::LeftOut { reason, bytes })) => Found::LeftOut { reason: reason.into(), bytes },
             Some(Err(kind)) if self.builder.context.skip_unresolved && kind.is_unresolved() => {
                 Found::LeftOut { reason: format!("unresolved: {kind}").into(), bytes: 0 }
@@ -123,7 +141,15 @@ impl<'a> Walk<'a> {
     /// The children of an object; of a tensor, its further attributes.
     fn children(&self, id: NodeId, out: &mut Children<'a>) {
         match (self.attributes.get(&id), self.leaves.contains_key(&id)) {
-            (Some(states), _) => states.iter().for_each(|state| self.builder.attributes(*state, out)),
+            (Some(states), _) => {
+                let first = out.len();
+                for state in states {
+                    self.builder.attributes(*state, out);
+                }
+                if self.shells.contains(&id) {
+                    out.iter_mut().skip(first).for_each(|(link, _)| *link = link.part());
+                }
+            }
             (None, true) => {}
             (None, false) => _ = self.builder.children(id, out),
         }
@@ -168,8 +194,9 @@ impl<'a> Walk<'a> {
                 continue;
             }
             let kind = self.kind(id);
-            if matches!(kind, Kind::Leaf(_)) && !self.attributes.contains_key(&id) {
-                tree.push(parent, step, kind);
+            if self.leaves.contains_key(&id) && !self.attributes.contains_key(&id) {
+                let entry = tree.push(parent, step, kind);
+                self.push_parts(&mut tree, id, entry);
                 continue;
             }
             let limits = self.builder.context.limits;
@@ -184,6 +211,7 @@ impl<'a> Walk<'a> {
             let mut children = self.listed(id, &mut entered)?;
             let is_module = kind == Kind::Module;
             let entry = tree.push(parent, step, kind);
+            self.push_parts(&mut tree, id, entry);
             if is_module {
                 self.count_together(&mut tree, &mut counted, entry, id, &mut children)?;
             }
@@ -199,10 +227,24 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// The parts of a tensor that safetensors has no type for. There are at most four, so that they cost no more than
+    /// the place that they stand at.
+    fn push_parts(&self, tree: &mut Tree, id: NodeId, entry: EntryId) {
+        if let Some(Found::Parts { parts, .. }) = self.leaves.get(&id) {
+            for (name, tensor) in parts {
+                tree.push(Some(entry), Step::Part((*name).into()), Kind::Leaf(Leaf::Tensor(*tensor)));
+            }
+        }
+    }
+
     /// What stands at a node. Whether an object is a module takes a look at all of its state, which is taken once.
     fn kind(&mut self, id: NodeId) -> Kind {
         match self.leaves.get(&id) {
-            Some(Found::Tensor(tensor)) => Kind::Leaf(Leaf::Tensor(*tensor)),
+            Some(Found::Tensor(tensor) | Found::Parts { whole: Some(tensor), .. }) => {
+                Kind::Leaf(Leaf::Tensor(*tensor))
+            }
+            Some(Found::Parts { whole: None, .. }) => Kind::Object,
+            None if self.shells.contains(&id) => Kind::Object,
             Some(Found::LeftOut { reason, bytes }) => {
                 Kind::Leaf(Leaf::LeftOut { reason: reason.clone(), bytes: *bytes })
             }
