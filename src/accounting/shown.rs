@@ -1,31 +1,42 @@
 //! Which bytes of its storage a tensor shows.
 
-use std::collections::HashMap;
-
 use crate::bytes::Span;
-use crate::tensor::{Place, Storage, StorageId, Tensor, View};
+use crate::tensor::{Place, Storage, StreamId, Tensor, View};
 
 /// Runs of a tensor that are told apart. One of more runs counts as one from its first to its last byte.
 const RUNS: u64 = 65_536;
 
-/// Bytes of each storage that some tensor shows, by storage; storages that none shows are absent. A deflated storage
-/// counts as a whole, with its stored size, as does one outside the source file.
-pub fn shown(storages: &[Storage], tensors: &[Tensor]) -> HashMap<StorageId, u64> {
-    let mut spans: HashMap<StorageId, Vec<Span>> = HashMap::new();
-    for tensor in tensors {
-        let spans = spans.entry(tensor.view.storage()).or_default();
-        runs(&tensor.view, spans);
+/// Runs that are told apart over all tensors: a file that names one strided view a million times must not cost more.
+const ALL_RUNS: u64 = 4_000_000;
+
+/// Bytes of the source file's storages that some tensor shows. What several storages share counts once; a deflated
+/// storage counts as a whole, with its stored size; one outside of the source file, or in a pickle, does not count.
+pub fn shown(storages: &[Storage], tensors: &[Tensor]) -> u64 {
+    let mut views: Vec<&View> = tensors.iter().map(|tensor| &tensor.view).collect();
+    views.sort_unstable_by_key(|view| view.storage());
+    let mut spans: Vec<Span> = Vec::new();
+    let mut budget = ALL_RUNS;
+    for of_one in views.chunk_by(|a, b| a.storage() == b.storage()) {
+        let storage = of_one.first().and_then(|view| storages.get(view.storage().index()));
+        let Some(storage) = storage.filter(|storage| !storage.key.is_empty()) else { continue };
+        match storage.place {
+            Place::Deflated(stored) => spans.push(stored),
+            Place::Stored { stream: StreamId::SOURCE, span } => {
+                let first = spans.len();
+                of_one.iter().for_each(|view| runs(view, &mut budget, &mut spans));
+                for run in spans.get_mut(first..).unwrap_or_default() {
+                    let start = span.start().saturating_add(run.start());
+                    *run = Span::between(start, start.saturating_add(run.len()));
+                }
+            }
+            Place::Stored { .. } => {}
+        }
     }
-    let total = |id: StorageId, spans: Vec<Span>| match storages.get(id.index()).map(|storage| storage.place)
-    {
-        Some(Place::Deflated(stored)) => stored.len(),
-        _ => union(spans),
-    };
-    spans.into_iter().map(|(id, spans)| (id, total(id, spans))).collect()
+    union(spans)
 }
 
 /// The runs of bytes that a view shows, from the start of its storage.
-fn runs(view: &View, out: &mut Vec<Span>) {
+fn runs(view: &View, budget: &mut u64, out: &mut Vec<Span>) {
     if view.is_empty() {
         return;
     }
@@ -46,7 +57,10 @@ fn runs(view: &View, out: &mut Vec<Span>) {
         outer = rest;
     }
     let count = outer.iter().fold(1_u64, |n, (_, size)| n.saturating_mul(*size));
-    if count > RUNS {
+    let left = budget.checked_sub(count).filter(|_| count <= RUNS);
+    if let Some(left) = left {
+        *budget = left;
+    } else {
         let last =
             outer.iter().fold(run, |n, (t, z)| n.saturating_add(z.saturating_sub(1).saturating_mul(*t)));
         out.extend(Span::new(start, last));
@@ -80,7 +94,7 @@ fn union(mut spans: Vec<Span>) -> u64 {
 mod tests {
     use super::*;
     use crate::limits::Limits;
-    use crate::tensor::{Dtype, Family, StreamId, ViewSpec};
+    use crate::tensor::{Dtype, Family, StorageId, ViewSpec};
 
     fn shown_of(views: &[(i64, &[i64], &[i64])]) -> u64 {
         let place = Place::Stored { stream: StreamId::SOURCE, span: Span::between(0, 4000) };
@@ -102,7 +116,7 @@ mod tests {
                 Tensor { view, encoding: None }
             })
             .collect();
-        shown(&[storage], &tensors).values().sum()
+        shown(&[storage], &tensors)
     }
 
     #[test]

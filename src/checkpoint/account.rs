@@ -6,14 +6,7 @@ use crate::rebuild::Rebuilt;
 
 /// Bytes of the storages of a container that tensors show. Data embedded in a pickle counts as pickle.
 fn tensor_bytes(rebuilt: &Rebuilt) -> u64 {
-    let of_container = |id: crate::tensor::StorageId| {
-        rebuilt
-            .storages
-            .get(id.index())
-            .is_some_and(|storage| !storage.key.is_empty() && storage.stored_span().is_some())
-    };
-    let shown = shown(&rebuilt.storages, &rebuilt.tensors);
-    shown.into_iter().filter(|(id, _)| of_container(*id)).fold(0, |n, (_, bytes)| n.saturating_add(bytes))
+    shown(&rebuilt.storages, &rebuilt.tensors)
 }
 
 /// An archive of torch. `after_stop` counts what follows the pickle inside its member.
