@@ -6,42 +6,31 @@ use crate::tensor::{Place, Storage, StreamId, Tensor, View};
 /// Runs of a tensor that are told apart. One of more runs counts as one from its first to its last byte.
 const RUNS: u64 = 65_536;
 
-/// Runs that are told apart over all tensors: a file that names one strided view a million times must not cost more.
-const ALL_RUNS: u64 = 4_000_000;
-
-/// Bytes of the source file's storages that some tensor shows. What several storages share counts once; a deflated
-/// storage counts as a whole, with its stored size; one outside of the source file, or in a pickle, does not count.
+/// Bytes of the source file that some tensor shows, each counted once, however many storages and views share it. A
+/// deflated storage counts as a whole, with its stored size. Data that is embedded in a pickle, which has no key, and
+/// what lies outside the source file do not count.
 pub fn shown(storages: &[Storage], tensors: &[Tensor]) -> u64 {
-    let mut views: Vec<&View> = tensors.iter().map(|tensor| &tensor.view).collect();
-    views.sort_unstable_by_key(|view| view.storage());
-    let mut spans: Vec<Span> = Vec::new();
-    let mut budget = ALL_RUNS;
-    for of_one in views.chunk_by(|a, b| a.storage() == b.storage()) {
-        let storage = of_one.first().and_then(|view| storages.get(view.storage().index()));
-        let Some(storage) = storage.filter(|storage| !storage.key.is_empty()) else { continue };
-        match storage.place {
-            Place::Deflated(stored) => spans.push(stored),
-            Place::Stored { stream: StreamId::SOURCE, span } => {
-                let first = spans.len();
-                of_one.iter().for_each(|view| runs(view, &mut budget, &mut spans));
-                for run in spans.get_mut(first..).unwrap_or_default() {
-                    let start = span.start().saturating_add(run.start());
-                    *run = Span::between(start, start.saturating_add(run.len()));
-                }
+    let mut spans = Vec::new();
+    for tensor in tensors {
+        let storage = storages.get(tensor.view.storage().index()).filter(|storage| !storage.key.is_empty());
+        match storage.map(|storage| storage.place) {
+            Some(Place::Deflated(stored)) => spans.push(stored),
+            Some(Place::Stored { stream: StreamId::SOURCE, span }) => {
+                runs(&tensor.view, span.start(), &mut spans);
             }
-            Place::Stored { .. } => {}
+            Some(Place::Stored { .. }) | None => {}
         }
     }
     union(spans)
 }
 
-/// The runs of bytes that a view shows, from the start of its storage.
-fn runs(view: &View, budget: &mut u64, out: &mut Vec<Span>) {
+/// The runs of bytes that a view of a storage at `base` shows.
+fn runs(view: &View, base: u64, out: &mut Vec<Span>) {
     if view.is_empty() {
         return;
     }
     let item = view.dtype().size();
-    let start = view.offset().saturating_mul(item);
+    let start = base.saturating_add(view.offset().saturating_mul(item));
     let dims = view.strides().iter().zip(view.shape());
     let mut dims: Vec<(u64, u64)> = dims
         .filter(|(stride, size)| **stride > 0 && **size > 1)

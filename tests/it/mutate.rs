@@ -53,7 +53,9 @@ fn options() -> OpenOptions {
 /// Small fixtures of every folder, in a fixed order.
 fn seeds() -> Vec<(String, Vec<u8>)> {
     let mut seeds = Vec::new();
-    for writer in std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).filter(|p| p.is_dir()) {
+    for writer in
+        std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).filter(|p| p.is_dir())
+    {
         for file in std::fs::read_dir(writer).unwrap().map(|entry| entry.unwrap().path()) {
             let bytes = std::fs::read(&file).unwrap_or_default();
             if (1..=LARGEST).contains(&bytes.len()) {
@@ -103,7 +105,8 @@ fn inside(what: &str, size: u64, opened: &Opened) {
 
 /// One to four changes: bits, bytes that matter to formats, numbers, and parts of other seeds.
 fn mutate(random: &mut Random, seeds: &[(String, Vec<u8>)], bytes: &mut Vec<u8>) {
-    const TELLING: &[u8] = b"\x00\x01\x7f\x80\xff().02NRbctqhQuseaK]}P\x81\x85\x86\x87\x8a\x8b\x92\x93\x94\x95";
+    const TELLING: &[u8] =
+        b"\x00\x01\x7f\x80\xff().02NRbctqhQuseaK]}P\x81\x85\x86\x87\x8a\x8b\x92\x93\x94\x95";
     for _ in 0..=random.below(3) {
         if bytes.is_empty() {
             return;
