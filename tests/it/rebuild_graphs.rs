@@ -21,15 +21,35 @@ fn quick(what: impl FnOnce()) {
 
 #[test]
 fn shared_containers_stand_under_each_name() {
-    let built = rebuild(&asm![dict(&[("w", t())]), BinPut(0), Pop, dict(&[("a", asm![BinGet(0)]), ("b", asm![BinGet(0)])])]);
+    let built = rebuild(&asm![
+        dict(&[("w", t())]),
+        BinPut(0),
+        Pop,
+        dict(&[("a", asm![BinGet(0)]), ("b", asm![BinGet(0)])])
+    ]);
     assert_eq!(built.names(), ["a.w", "b.w"]);
     assert_eq!(built.rebuilt.tensors.len(), 1);
 }
 
 #[test]
 fn a_cycle_ends_where_it_comes_back() {
-    assert_eq!(rebuild(&asm![EmptyDict, BinPut(0), Mark, text("w"), t(), text("me"), BinGet(0), SetItems]).names(), ["w"]);
-    let two = asm![EmptyList, BinPut(0), EmptyList, BinPut(1), BinGet(0), Append, t(), Append, Append, BinGet(1), Append];
+    assert_eq!(
+        rebuild(&asm![EmptyDict, BinPut(0), Mark, text("w"), t(), text("me"), BinGet(0), SetItems]).names(),
+        ["w"]
+    );
+    let two = asm![
+        EmptyList,
+        BinPut(0),
+        EmptyList,
+        BinPut(1),
+        BinGet(0),
+        Append,
+        t(),
+        Append,
+        Append,
+        BinGet(1),
+        Append
+    ];
     assert_eq!(rebuild(&two).names(), ["0.1", "1.1"]);
 }
 
@@ -42,7 +62,11 @@ fn a_tensor_among_its_own_attributes_ends() {
         EmptyDict,
         BinPut(0),
         Pop,
-        reduce("torch._tensor", "_rebuild_from_type_v2", &[function, global("a", "B"), args, asm![BinGet(0)]]),
+        reduce(
+            "torch._tensor",
+            "_rebuild_from_type_v2",
+            &[function, global("a", "B"), args, asm![BinGet(0)]]
+        ),
         BinPut(1),
         Pop,
         BinGet(0),
@@ -138,13 +162,17 @@ fn long_names_that_are_shared_are_paid_for() {
     // 60 KB of key, and twelve bytes for each dictionary that has it.
     let key = "k".repeat(60_000);
     let one = asm![EmptyDict, BinGet(2), BinGet(3), SetItem];
-    let object = asm![text(&key), BinPut(2), Pop, t(), BinPut(3), Pop, EmptyList, Mark, one.repeat(1_000), Appends];
+    let object =
+        asm![text(&key), BinPut(2), Pop, t(), BinPut(3), Pop, EmptyList, Mark, one.repeat(1_000), Appends];
     let limits = || Limits { string_bytes: 1_000_000, ..Limits::default() };
     assert_eq!(rebuild_limit(&object, limits()), LimitKind::StringBytes);
     // Or of a tuple that is a key: too long, and named by its position.
     let parts = asm![Mark, asm![BinGet(2)].repeat(1_000), Tuple];
     let object = asm![text(&key), BinPut(2), Pop, EmptyDict, parts, t(), SetItem];
-    assert_eq!(rebuild_with(&pickle(&object), &How { limits: limits(), ..How::default() }).unwrap().names(), ["<tuple #0>"]);
+    assert_eq!(
+        rebuild_with(&pickle(&object), &How { limits: limits(), ..How::default() }).unwrap().names(),
+        ["<tuple #0>"]
+    );
 }
 
 #[test]
