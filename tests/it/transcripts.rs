@@ -24,7 +24,7 @@ fn steps(page: &str) -> Vec<Step> {
         if line.starts_with("```") {
             inside = line == "```console";
         } else if !inside {
-            continue;
+            // Prose.
         } else if let Some(command) = line.strip_prefix("$ ") {
             let command = command.to_owned();
             steps.push(Step { line: i + 1, command, expected: Vec::new(), exit: 0 });
