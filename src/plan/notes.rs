@@ -99,13 +99,10 @@ impl fmt::Display for Note {
             }
             Self::Needed { writer, keys } => {
                 let keys = keys.join(", ");
-                write!(
-                    f,
-                    "{writer} also needs {keys} to load this; not in the output, --metadata keeps values"
-                )
+                write!(f, "{writer} also needs {keys} to load this; not in the output")
             }
             Self::Values { count } => {
-                write!(f, "not written: {} beside the tensors; --metadata keeps them", Count(*count, "value"))
+                write!(f, "not written: {} beside the tensors", Count(*count, "value"))
             }
             Self::AliasesCopied(aliased) => write!(
                 f,

@@ -80,19 +80,20 @@ pub fn judge(graph: &Graph, allowed: &dyn Fn(&str, &str) -> bool, overrides: &Ov
             refusals.push(Use { offset: at, name: name.to_owned(), expression: expression(), verdict });
         }
     };
-    let excused = judge.excused();
-    for (i, global) in graph.globals().iter().enumerate() {
-        let name = judge.name(&global.module, &global.name);
-        let reference =
-            if excused.contains(&i) { Verdict::Inert } else { judge.reference(&global.module, &global.name) };
-        note(&name, global.count, reference, global.offset, &|| name.escape_debug().to_string());
-    }
+    // Calls first: they say more than the reference that they go through.
     for (id, call) in graph.calls() {
         let verdict = judge.call(call, id);
         if verdict != Verdict::Allowed {
             let name = judge.callee(call);
             note(&name, 0, verdict, call.offset, &|| expression::call(graph, id));
         }
+    }
+    let excused = judge.excused();
+    for (i, global) in graph.globals().iter().enumerate() {
+        let name = judge.name(&global.module, &global.name);
+        let reference =
+            if excused.contains(&i) { Verdict::Inert } else { judge.reference(&global.module, &global.name) };
+        note(&name, global.count, reference, global.offset, &|| name.escape_debug().to_string());
     }
     refusals.sort_by_key(|a| a.offset);
     let globals = verdicts.into_iter().map(|(name, (count, verdict))| JudgedGlobal { name, count, verdict });

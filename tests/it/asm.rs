@@ -210,10 +210,7 @@ pub(crate) fn pickle(object: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) fn int(n: i64) -> Part {
-    match i32::try_from(n) {
-        Ok(n) => asm![BinInt(n)],
-        Err(_) => asm![Long1(&n.to_le_bytes())],
-    }
+    if let Ok(n) = i32::try_from(n) { asm![BinInt(n)] } else { asm![Long1(&n.to_le_bytes())] }
 }
 
 pub(crate) fn text(text: &str) -> Part {

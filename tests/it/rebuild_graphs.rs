@@ -136,7 +136,7 @@ fn empty_containers_in_a_shared_container_are_paid_for() {
     let empties =
         asm![EmptyList, BinPut(1), Pop, EmptyList, Mark, asm![BinGet(1)].repeat(100_000), t(), Appends];
     quick(|| {
-        assert_eq!(rebuild_limit(&shared_under(50_000, empties), Limits::default()), LimitKind::ExtraNames)
+        assert_eq!(rebuild_limit(&shared_under(50_000, empties), Limits::default()), LimitKind::ExtraNames);
     });
 }
 
@@ -148,17 +148,13 @@ fn a_shared_dictionary_that_repeats_one_key_is_listed_once() {
 }
 
 #[test]
-fn a_large_object_of_many_names_is_walked_a_bounded_number_of_times() {
+fn a_large_object_of_many_names_is_listed_once() {
     let state = asm![EmptyDict, Mark, asm![BinGet(2), BinGet(3)].repeat(100_000), SetItems];
     let object = asm![global("my", "Thing"), EmptyTuple, NewObj, state, Build, BinPut(4), Pop];
     let names = asm![EmptyList, Mark, asm![BinGet(4)].repeat(100_000), Appends];
     let whole = asm![text("k"), BinPut(2), Pop, t(), BinPut(3), Pop, object, names];
-    // Walked again under further names only until places outnumber the objects of the pickle.
-    quick(|| {
-        let names = rebuild(&whole).names();
-        assert_eq!(names[..2], ["0.k", "1.k"]);
-        assert!(names.len() < 1_000, "{}", names.len());
-    });
+    // Under some of its names: objects are entered again while places do not outnumber objects.
+    quick(|| assert!(rebuild(&whole).names().len() < 1_000));
 }
 
 #[test]

@@ -139,9 +139,11 @@ fn classes_that_are_made_empty_and_filled() {
         only(&rebuild(&reduce("torch.nn.parameter", "Parameter", &[data.clone(), asm![NewTrue]]))),
         expected
     );
-    let five = tuple(&[data, asm![PyNone], no_hooks(), asm![NewTrue], asm![PyNone]]);
+    let five = tuple(&[data.clone(), asm![NewTrue], no_hooks(), asm![PyNone], asm![PyNone]]);
     assert_eq!(only(&rebuild(&asm![parameter(&[]), five, Build])), expected);
     assert_eq!(only(&rebuild(&asm![parameter(&[]), state, Build])), expected);
+    let attributes = dict(&[("w", asm![parameter(&[data]), dict(&[("scale", tensor("0", 1))]), Build])]);
+    assert_eq!(rebuild(&attributes).names(), ["w", "w.scale"]);
     let no_state = asm![global("torch", "FloatTensor"), EmptyTuple, NewObj];
     assert!(matches!(rebuild_error(&no_state), ErrorKind::Argument { found: "no state", .. }));
     let empty = rebuild(&asm![no_state, EmptyTuple, Build]);
