@@ -1,5 +1,6 @@
 //! From a source to the container that it needs.
 
+use crate::accounting::Accounting;
 use crate::container::{Archive, Format, TorchZip, detect};
 
 use super::{Error, OpenOptions, Opened, Source, legacy, run, script, tar, zip};
@@ -67,8 +68,10 @@ fn check_strict(opened: &Opened) -> Result<(), Error> {
         return Err(Error::Strict(stray.clone()));
     }
     if !opened.accounting.is_clean() {
-        let (unreferenced, trailing) = (opened.accounting.unreferenced, opened.accounting.trailing);
-        let message = format!("{unreferenced} bytes that no tensor shows and {trailing} bytes after the end");
+        let Accounting { unreferenced, other, trailing, .. } = opened.accounting;
+        let message = format!(
+            "{unreferenced} bytes that no tensor shows, {other} in further members, {trailing} after the end"
+        );
         return Err(Error::Strict(message));
     }
     if opened.tensors.iter().any(|tensor| tensor.encoding.is_some()) {

@@ -139,8 +139,11 @@ impl Ran {
             return Err(refused(self.entry.as_deref(), &self.judgement, rebuilt.as_ref()));
         }
         let anomalies = self.graph.anomalies();
-        match anomalies.iter().find(|anomaly| anomaly.kind.is_ambiguous() || options.strict) {
-            Some(anomaly) => Err(Error::Ambiguous { entry: self.entry.clone(), anomaly: *anomaly }),
+        if let Some(anomaly) = anomalies.iter().find(|anomaly| anomaly.kind.is_ambiguous()) {
+            return Err(Error::Ambiguous { entry: self.entry.clone(), anomaly: *anomaly });
+        }
+        match anomalies.first().filter(|_| options.strict) {
+            Some(anomaly) => Err(Error::Strict(format!("{} at {}", anomaly.kind, anomaly.offset))),
             None => Ok(()),
         }
     }

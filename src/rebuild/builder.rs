@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::bytes::{Offset, length, read_vec};
 use crate::container::Storages;
 use crate::limits::{LimitKind, Limits, check};
-use crate::pickle::{Call, Graph, Node, NodeId, Payload};
+use crate::pickle::{Call, Global, Graph, Node, NodeId, Payload};
 use crate::tensor::{
     Dtype, Encoding, Place, Storage, StorageId, StreamId, Streams, Tensor, TensorId, Tree, View, ViewSpec,
 };
@@ -52,6 +52,8 @@ pub(super) type Kinded<T> = Result<T, ErrorKind>;
 /// The state of one rebuild.
 pub(super) struct Builder<'a> {
     pub(super) graph: &'a Graph,
+    /// What each name is: looked up once, and asked for at every call.
+    callables: Vec<Option<Callable>>,
     pub(super) context: Context<'a>,
     pub(super) streams: &'a mut Streams,
     pub(super) rebuilt: Rebuilt,
@@ -69,8 +71,10 @@ pub(super) struct Builder<'a> {
 impl<'a> Builder<'a> {
     pub(super) fn new(graph: &'a Graph, context: Context<'a>, streams: &'a mut Streams) -> Self {
         let arena_stream = streams.push(Arc::new(Vec::new()));
+        let look_up = |global: &Global| allow(canonical(&global.module, graph.protocol()), &global.name);
         Self {
             graph,
+            callables: graph.globals().iter().map(look_up).collect(),
             context,
             streams,
             rebuilt: Rebuilt::default(),
@@ -99,7 +103,8 @@ impl<'a> Builder<'a> {
 
     /// What an object is, if it is an allowlisted name.
     pub(super) fn callable(&self, id: NodeId) -> Option<Callable> {
-        self.global_name(id).and_then(|(module, name)| allow(module, name))
+        let Node::Global(global) = self.graph.node(id) else { return None };
+        self.callables.get(global.index()).copied().flatten()
     }
 
     /// Full name of what a call calls, for messages.

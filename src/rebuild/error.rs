@@ -134,6 +134,15 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Whether reading failed, as opposed to what was read.
+    pub fn is_io(&self) -> bool {
+        match self {
+            Self::Io(_) => true,
+            Self::Container(error) => error.is_io(),
+            _ => false,
+        }
+    }
+
     /// Whether `--skip-unresolved` may list the tensor and go on.
     pub fn is_unresolved(&self) -> bool {
         matches!(self, Self::Unresolved { .. })
