@@ -2,9 +2,11 @@
 //! read.
 
 mod account;
+mod graft;
 mod legacy;
 mod open;
 mod run;
+mod script;
 mod tar;
 mod zip;
 

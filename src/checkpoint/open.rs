@@ -3,7 +3,7 @@
 use crate::accounting::Accounting;
 use crate::container::{Archive, Format, TorchZip, detect};
 
-use super::{Error, OpenOptions, Opened, Source, legacy, run, tar, zip};
+use super::{Error, OpenOptions, Opened, Source, legacy, run, script, tar, zip};
 
 /// Opens a source of any supported format, recognised by content.
 ///
@@ -16,10 +16,11 @@ pub fn open(source: &Source, options: &OpenOptions) -> Result<Opened, Error> {
             let Some(kind) = zip_kind(&archive) else {
                 return Err(Error::Unsupported("this kind of zip archive"));
             };
-            if kind != "torch-zip" {
+            if kind != "torch-zip" && kind != SCRIPT {
                 return Err(Error::Unsupported(kind));
             }
             match TorchZip::open(source, archive, &options.limits)? {
+                Some(torch) if kind == SCRIPT => script::open(source, &torch, options)?,
                 Some(torch) => zip::open(source, &torch, options)?,
                 None => return Err(Error::Unsupported("a zip archive without data.pkl")),
             }
@@ -38,12 +39,15 @@ pub fn open(source: &Source, options: &OpenOptions) -> Result<Opened, Error> {
     Ok(opened)
 }
 
+const SCRIPT: &str = "torchscript";
+
 /// Which writer's layout an archive has, by the members that only that writer makes.
 fn zip_kind(archive: &Archive) -> Option<&'static str> {
     let last = |name: &str| archive.members().iter().any(|m| m.name.rsplit('/').next() == Some(name));
     let below = |part: &str| archive.members().iter().any(|m| m.name.split('/').any(|p| p == part));
     match () {
-        () if last("constants.pkl") || below("code") && last("data.pkl") => Some("TorchScript"),
+        () if last("constants.pkl") || below("code") && last("data.pkl") => Some(SCRIPT),
+        () if last("model.json") => Some("a preview format of TorchScript (model.json)"),
         () if last("data.pkl") => Some("torch-zip"),
         () if last("archive_format") => Some("a .pt2 archive"),
         () => None,

@@ -4,6 +4,7 @@
 
 mod detect;
 mod error;
+mod script;
 mod storages;
 mod torch_legacy;
 mod torch_tar;
@@ -12,7 +13,8 @@ mod zip;
 
 pub use detect::{Format, detect};
 pub use error::{Error, ErrorKind};
-pub use storages::{Numbered, Storages};
+pub use script::{Classes, ScriptRecords};
+pub use storages::{Numbered, ScriptClass, Storages};
 pub use torch_legacy::{MAGIC as LEGACY_MAGIC, TorchLegacy};
 pub use torch_tar::{Tar, TorchTar};
 pub use torch_zip::TorchZip;

@@ -12,9 +12,21 @@ pub trait Storages {
     /// A missing record, a wrong length.
     fn storage(&self, key: &str, nbytes: u64) -> Result<Storage, Error>;
 
+    /// Whether the writer is known to leave out the data of this storage.
+    fn is_without_data(&self, key: &str) -> bool {
+        let _ = key;
+        false
+    }
+
     /// What a persistent id stands for that is only a number, as in torch's tar archives.
     fn numbered(&self, key: &str) -> Option<Numbered<'_>> {
         let _ = key;
+        None
+    }
+
+    /// What a class of `TorchScript` is, by the source text in the archive; `None` for any other.
+    fn script_class(&self, module: &str, name: &str) -> Option<ScriptClass<'_>> {
+        let _ = (module, name);
         None
     }
 
@@ -23,6 +35,17 @@ pub trait Storages {
     fn is_numbered(&self) -> bool {
         false
     }
+}
+
+/// What a class of `TorchScript` is.
+#[derive(Debug, Clone, Copy)]
+pub enum ScriptClass<'a> {
+    /// A module, with the names of its parameters and buffers.
+    Module(&'a [Box<str>]),
+    /// Any other class.
+    Plain,
+    /// The archive has no source text: a module whose tensors cannot be told apart.
+    Unknown,
 }
 
 /// What a number stands for.

@@ -51,14 +51,14 @@ impl Tar {
             let data = data.filter(|data| data.end() <= source.size());
             let data = data.ok_or_else(|| truncated(source, at, entry.size()))?;
             end = data.end().checked_next_multiple_of(BLOCK).unwrap_or(u64::MAX).min(source.size());
+            if entry.header().entry_type() == EntryType::XHeader {
+                check_extensions(source, data, at)?;
+                continue;
+            }
             let name = name(&entry.path_bytes()).ok_or_else(|| Error::new(None, at, ErrorKind::Name))?;
             match entry.header().entry_type() {
                 EntryType::Regular | EntryType::Continuous => {}
                 EntryType::Directory => continue,
-                EntryType::XHeader => {
-                    check_extensions(source, data, at)?;
-                    continue;
-                }
                 EntryType::Link | EntryType::Symlink => {
                     return Err(Error::new(Some(&name), at, ErrorKind::Link));
                 }

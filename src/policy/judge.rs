@@ -157,6 +157,8 @@ impl<'a> Judge<'a> {
             () if tables::is_data_only(module, name) => Verdict::Inert,
             () if self.is_honest_form(module, name, call, id) => Verdict::Inert,
             () if tables::is_dangerous(module, name) => Verdict::Dangerous,
+            // Objects of TorchScript, such as enums: torch's reader in C++ looks these up in the archive's own classes.
+            () if module == "__torch__" || module.starts_with("__torch__.") => Verdict::Inert,
             () if call.how.is_new() || (module, name) == ("copyreg", "_reconstructor") => Verdict::Inert,
             () => Verdict::Unknown,
         }

@@ -16,6 +16,8 @@ pub enum Callable {
     DefaultDict,
     /// A list, tuple, set, frozen set, deque or `torch.Size`.
     Sequence,
+    /// A list or dictionary of `TorchScript` with the name of its type.
+    Tagged,
     /// A value that holds no tensor and needs no reading.
     Value,
     /// A type or constant that is referred to and never called.
@@ -132,6 +134,17 @@ const TABLE: &[(&str, &[(&str, Callable)])] = &[
     ("torch._tensor", FROM_TYPE),
     ("torch.tensor", FROM_TYPE),
     ("torch.nested._internal.nested_tensor", &[("_rebuild_njt", C::Jagged)]),
+    (
+        "torch.jit._pickle",
+        &[
+            ("build_intlist", C::Sequence),
+            ("build_doublelist", C::Sequence),
+            ("build_boollist", C::Sequence),
+            ("build_tensorlist", C::Sequence),
+            ("restore_type_tag", C::Tagged),
+            ("build_tensor_from_id", C::Meta),
+        ],
+    ),
     ("torch.serialization", &[("_get_layout", C::Value)]),
     ("torch.autograd.variable", &[("Variable", C::ParameterClass)]),
     (

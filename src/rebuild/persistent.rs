@@ -156,6 +156,11 @@ impl Builder<'_> {
         let size = reference.class.map_or(1, Dtype::size);
         let nbytes =
             reference.count.checked_mul(size).ok_or(ErrorKind::PersistentId("its length overflows"))?;
+        if nbytes > 0
+            && self.context.storages.is_some_and(|storages| storages.is_without_data(&reference.key))
+        {
+            return Ok(None);
+        }
         let root = self.storage_of_key(&reference.key, reference.class, nbytes)?;
         let storage = match reference.view {
             Some(view) => self.resolve_view(view, root, size)?,

@@ -381,7 +381,7 @@ impl<'a> Builder<'a> {
 }
 
 /// Whether an allowlisted callable makes a tensor, so that arguments it cannot take are an error.
-fn makes_tensors(callable: Callable) -> bool {
+pub(super) fn makes_tensors(callable: Callable) -> bool {
     matches!(
         callable,
         Callable::Tensor(_)

@@ -104,6 +104,13 @@ impl View {
         Ok(view)
     }
 
+    /// The same view of the same storage, whose list now follows `before` others.
+    pub(crate) fn moved(mut self, before: usize) -> Self {
+        let before = u32::try_from(before).unwrap_or(u32::MAX);
+        self.storage = StorageId(self.storage.0.saturating_add(before));
+        self
+    }
+
     /// Its storage.
     pub fn storage(&self) -> StorageId {
         self.storage
