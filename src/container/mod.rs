@@ -4,6 +4,7 @@
 
 mod detect;
 mod error;
+mod npy;
 mod storages;
 mod torch_legacy;
 mod torch_zip;
@@ -11,6 +12,7 @@ mod zip;
 
 pub use detect::{Format, detect};
 pub use error::{Error, ErrorKind};
+pub use npy::Npy;
 pub use storages::Storages;
 pub use torch_legacy::{MAGIC as LEGACY_MAGIC, TorchLegacy};
 pub use torch_zip::TorchZip;

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::sync::Arc;
 
 use zip::read::{ArchiveOffset, Config, ZipArchive, ZipReadOptions};
@@ -170,6 +170,35 @@ impl Archive {
         match self.checksum(member) {
             Some(stated) if stated != got => Err(error(ErrorKind::Crc { got, stated })),
             _ => Ok(bytes),
+        }
+    }
+
+    /// The first bytes of a member, inflated, at most `n`. They are not verified.
+    ///
+    /// # Errors
+    /// Where reading fails or the compressed data is damaged.
+    pub fn head(&self, source: &dyn ReadAt, member: &Member, n: u64) -> Result<Vec<u8>, Error> {
+        let n = n.min(member.size);
+        let fail = |e| Error::io(Some(&member.name), member.data.start(), e);
+        match member.method {
+            Method::Stored => {
+                let start = member.data.start();
+                read_vec(source, Span::between(start, start.saturating_add(n))).map_err(fail)
+            }
+            Method::Deflated => {
+                let mut reader = Positioned::new(source);
+                reader.seek(io::SeekFrom::Start(member.data.start())).map_err(fail)?;
+                let mut bytes = Vec::new();
+                let mut inflated = flate2::read::DeflateDecoder::new(reader.take(member.data.len()));
+                inflated.by_ref().take(n).read_to_end(&mut bytes).map_err(|e| {
+                    Error::new(
+                        Some(&member.name),
+                        member.data.start(),
+                        ErrorKind::Archive(Arc::new(e.into())),
+                    )
+                })?;
+                Ok(bytes)
+            }
         }
     }
 

@@ -82,9 +82,10 @@ pub fn judge(graph: &Graph, allowed: &dyn Fn(&str, &str) -> bool, overrides: &Ov
     };
     let excused = judge.excused();
     for (i, global) in graph.globals().iter().enumerate() {
-        let name = judge.name(&global.module, &global.name);
+        let module = canonical(&global.module, global.protocol);
+        let name = format!("{module}.{}", global.name);
         let reference =
-            if excused.contains(&i) { Verdict::Inert } else { judge.reference(&global.module, &global.name) };
+            if excused.contains(&i) { Verdict::Inert } else { judge.reference(module, &global.name) };
         note(&name, global.count, reference, global.offset, &|| name.escape_debug().to_string());
     }
     for (id, call) in graph.calls() {
@@ -113,16 +114,11 @@ impl<'a> Judge<'a> {
     fn names(&self, id: NodeId) -> Option<(&'a str, &'a str)> {
         let graph = self.graph;
         let global = graph.as_global(id)?;
-        Some((canonical(&global.module, graph.protocol()), &global.name))
-    }
-
-    fn name(&self, module: &str, name: &str) -> String {
-        format!("{}.{name}", canonical(module, self.graph.protocol()))
+        Some((canonical(&global.module, global.protocol), &global.name))
     }
 
     /// A name that is only referred to.
     fn reference(&self, module: &str, name: &str) -> Verdict {
-        let module = canonical(module, self.graph.protocol());
         match () {
             () if (self.allowed)(module, name) => Verdict::Allowed,
             () if tables::is_data_only(module, name) => Verdict::Inert,

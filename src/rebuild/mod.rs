@@ -7,9 +7,11 @@
 //! tensors there.
 
 mod allow;
+mod array;
 mod builder;
 mod children;
 mod error;
+mod joblib;
 mod module;
 mod numpy;
 mod persistent;
@@ -18,7 +20,9 @@ mod values;
 mod walk;
 
 pub use allow::{Callable, allow};
+pub use array::{Array, array};
 pub use builder::{Context, Rebuilt};
 pub use error::{Error, ErrorKind};
+pub use joblib::{Companion, CompanionForm, Raw, companions, raw};
 pub use persistent::storage_keys;
-pub use walk::rebuild;
+pub use walk::{rebuild, rebuild_at};

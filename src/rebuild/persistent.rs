@@ -38,7 +38,7 @@ fn storage_ref(graph: &Graph, pid: NodeId) -> Kinded<StorageRef<'_>> {
         return Err(bad("it does not begin with \"storage\""));
     }
     let class = graph.as_global(*class).ok_or(bad("its class is no name"))?;
-    let module = canonical(&class.module, graph.protocol());
+    let module = canonical(&class.module, class.protocol);
     let Some(Callable::Storage(class)) = allow(module, &class.name) else {
         return Err(bad("its class is no storage class"));
     };

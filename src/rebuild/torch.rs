@@ -17,10 +17,12 @@ pub(super) enum Made {
     Tensor(TensorId, Vec<NodeId>),
     /// A tensor that cannot be written.
     LeftOut { reason: &'static str, bytes: u64 },
+    /// Several, each under a name of its own.
+    Parts(Vec<(Box<str>, Made)>),
 }
 
 /// A parameter of a subclass whose data is rebuilt by another function: no honest object nests deeper.
-const NESTING: usize = 8;
+pub(super) const NESTING: usize = 8;
 
 impl<'a> Builder<'a> {
     /// What a call of an allowlisted callable that makes tensors made; `None` where it makes something else.
@@ -28,7 +30,7 @@ impl<'a> Builder<'a> {
         self.make_nested(id, 0)
     }
 
-    fn make_nested(&mut self, id: NodeId, depth: usize) -> Option<Kinded<Made>> {
+    pub(super) fn make_nested(&mut self, id: NodeId, depth: usize) -> Option<Kinded<Made>> {
         let graph = self.graph;
         if let Node::Persistent(_) = graph.node(id) {
             return self.bare_storage(id);
@@ -59,9 +61,7 @@ impl<'a> Builder<'a> {
             Callable::DeviceFromNumpy | Callable::DeviceFromCpu => {
                 self.device(args, depth).and_then(|made| unchanged(call, made))
             }
-            Callable::NdArray => return self.ndarray(call),
-            Callable::FromBuffer => self.frombuffer(args).and_then(|made| unchanged(call, made)),
-            _ => return None,
+            _ => return self.numpy(callable, call, args, depth),
         })
     }
 
@@ -282,6 +282,7 @@ impl<'a> Builder<'a> {
                 self.rebuilt.tensors.get(tensor.index()).map(|tensor| tensor.view.dtype())
             }
             Made::LeftOut { .. } => Some(element),
+            Made::Parts(_) => None,
         };
         // Numpy has no bfloat16, so that torch widens it: writing it as it is stored would change its type.
         if found == Some(element) {
@@ -313,12 +314,12 @@ fn with_attributes(made: Made, state: Option<NodeId>) -> Made {
             attributes.extend(state);
             Made::Tensor(tensor, attributes)
         }
-        left_out @ Made::LeftOut { .. } => left_out,
+        other => other,
     }
 }
 
 /// A rebuilt tensor has no state to build and no items to set.
-fn unchanged(call: &Call, made: Made) -> Kinded<Made> {
+pub(super) fn unchanged(call: &Call, made: Made) -> Kinded<Made> {
     let changed = call.states().next().is_some() || !call.items().is_empty() || !call.appended().is_empty();
     if changed { Err(ErrorKind::Changed) } else { Ok(made) }
 }

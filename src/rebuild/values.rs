@@ -68,9 +68,9 @@ impl Builder<'_> {
             }
             // One level is all that honest keys have; deeper or longer ones are named by position.
             Node::Tuple(items) if !quoted && items.len() <= LONGEST_TUPLE => {
-                let parts = items.iter().map(|item| {
-                    self.plain_key(*item, true).filter(|part| part.len() <= LONGEST_PART)
-                });
+                let parts = items
+                    .iter()
+                    .map(|item| self.plain_key(*item, true).filter(|part| part.len() <= LONGEST_PART));
                 let parts: Vec<String> = parts.collect::<Option<_>>()?;
                 let comma = if parts.len() == 1 { "," } else { "" };
                 format!("({}{comma})", parts.join(", "))
