@@ -1,5 +1,6 @@
 //! The public error: which file, and what went wrong at which stage.
 
+use crate::tensor::ReadError;
 use crate::{checkpoint, custody, output, plan};
 
 /// What went wrong, and with which file.
@@ -63,11 +64,21 @@ impl Error {
             | ErrorKind::OutputIsInput(_)
             | ErrorKind::PathNotUtf8 => Class::Misuse,
             ErrorKind::Plan(plan::Error::Structure(_)) => Class::Malformed,
-            ErrorKind::Output(error) => error.kind.class(),
+            ErrorKind::Output(error) => output_class(&error.kind),
             ErrorKind::Verify(custody::VerifyError::Io { .. }) => Class::Environment,
             ErrorKind::Verify(custody::VerifyError::NoManifest { .. }) => Class::Misuse,
             ErrorKind::Verify(_) => Class::Malformed,
         }
+    }
+}
+
+fn output_class(kind: &output::ErrorKind) -> Class {
+    use output::ErrorKind as Kind;
+    match kind {
+        Kind::Write(_) | Kind::Source(_) | Kind::Changed(_) | Kind::TooLarge => Class::Environment,
+        Kind::Tensor { error: ReadError::Io(_), .. } => Class::Environment,
+        Kind::Exists | Kind::NotAFile => Class::Misuse,
+        _ => Class::Malformed,
     }
 }
 

@@ -25,6 +25,7 @@ pub mod plan;
 pub mod policy;
 pub mod progress;
 pub mod rebuild;
+pub mod report;
 pub mod tensor;
 mod weights;
 

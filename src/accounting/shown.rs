@@ -1,36 +1,36 @@
 //! Which bytes of its storage a tensor shows.
 
-use std::collections::HashMap;
-
 use crate::bytes::Span;
-use crate::tensor::{Place, Storage, StorageId, Tensor, View};
+use crate::tensor::{Place, Storage, StreamId, Tensor, View};
 
 /// Runs of a tensor that are told apart. One of more runs counts as one from its first to its last byte.
 const RUNS: u64 = 65_536;
 
-/// Bytes of each storage that some tensor shows, by storage; storages that none shows are absent. A deflated storage
-/// counts as a whole, with its stored size, as does one outside the source file.
-pub fn shown(storages: &[Storage], tensors: &[Tensor]) -> HashMap<StorageId, u64> {
-    let mut spans: HashMap<StorageId, Vec<Span>> = HashMap::new();
+/// Bytes of the source file that some tensor shows, each counted once, however many storages and views share it. A
+/// deflated storage counts as a whole, with its stored size. Data that is embedded in a pickle, which has no key, and
+/// what lies outside the source file do not count.
+pub fn shown(storages: &[Storage], tensors: &[Tensor]) -> u64 {
+    let mut spans = Vec::new();
     for tensor in tensors {
-        let spans = spans.entry(tensor.view.storage()).or_default();
-        runs(&tensor.view, spans);
+        let storage = storages.get(tensor.view.storage().index()).filter(|storage| !storage.key.is_empty());
+        match storage.map(|storage| storage.place) {
+            Some(Place::Deflated(stored)) => spans.push(stored),
+            Some(Place::Stored { stream: StreamId::SOURCE, span }) => {
+                runs(&tensor.view, span.start(), &mut spans);
+            }
+            Some(Place::Stored { .. }) | None => {}
+        }
     }
-    let total = |id: StorageId, spans: Vec<Span>| match storages.get(id.index()).map(|storage| storage.place)
-    {
-        Some(Place::Deflated(stored)) => stored.len(),
-        _ => union(spans),
-    };
-    spans.into_iter().map(|(id, spans)| (id, total(id, spans))).collect()
+    union(spans)
 }
 
-/// The runs of bytes that a view shows, from the start of its storage.
-fn runs(view: &View, out: &mut Vec<Span>) {
+/// The runs of bytes that a view of a storage at `base` shows.
+fn runs(view: &View, base: u64, out: &mut Vec<Span>) {
     if view.is_empty() {
         return;
     }
     let item = view.dtype().size();
-    let start = view.offset().saturating_mul(item);
+    let start = base.saturating_add(view.offset().saturating_mul(item));
     let dims = view.strides().iter().zip(view.shape());
     let mut dims: Vec<(u64, u64)> = dims
         .filter(|(stride, size)| **stride > 0 && **size > 1)
@@ -80,7 +80,7 @@ fn union(mut spans: Vec<Span>) -> u64 {
 mod tests {
     use super::*;
     use crate::limits::Limits;
-    use crate::tensor::{Dtype, Family, StreamId, ViewSpec};
+    use crate::tensor::{Dtype, Family, StorageId, ViewSpec};
 
     fn shown_of(views: &[(i64, &[i64], &[i64])]) -> u64 {
         let place = Place::Stored { stream: StreamId::SOURCE, span: Span::between(0, 4000) };
@@ -102,7 +102,7 @@ mod tests {
                 Tensor { view, encoding: None }
             })
             .collect();
-        shown(&[storage], &tensors).values().sum()
+        shown(&[storage], &tensors)
     }
 
     #[test]

@@ -4,18 +4,6 @@ use crate::accounting::{Accounting, shown};
 use crate::container::{TorchLegacy, TorchZip};
 use crate::rebuild::Rebuilt;
 
-/// Bytes of the storages of a container that tensors show. Data embedded in a pickle counts as pickle.
-fn tensor_bytes(rebuilt: &Rebuilt) -> u64 {
-    let of_container = |id: crate::tensor::StorageId| {
-        rebuilt
-            .storages
-            .get(id.index())
-            .is_some_and(|storage| !storage.key.is_empty() && storage.stored_span().is_some())
-    };
-    let shown = shown(&rebuilt.storages, &rebuilt.tensors);
-    shown.into_iter().filter(|(id, _)| of_container(*id)).fold(0, |n, (_, bytes)| n.saturating_add(bytes))
-}
-
 /// An archive of torch. `after_stop` counts what follows the pickle inside its member.
 pub(super) fn torch_zip(size: u64, torch: &TorchZip, after_stop: u64, rebuilt: &Rebuilt) -> Accounting {
     let archive = torch.archive();
@@ -26,7 +14,7 @@ pub(super) fn torch_zip(size: u64, torch: &TorchZip, after_stop: u64, rebuilt: &
         }
     }
     let other = torch.bystanders().fold(0_u64, |n, member| n.saturating_add(member.data.len()));
-    let tensors = tensor_bytes(rebuilt);
+    let tensors = shown(&rebuilt.storages, &rebuilt.tensors);
     let strays = archive.strays().iter().fold(0_u64, |n, stray| n.saturating_add(stray.span.len()));
     // Of a deflated pickle only the whole has a stored size.
     let stored = torch.pickle().data.len();
@@ -47,7 +35,7 @@ pub(super) fn torch_zip(size: u64, torch: &TorchZip, after_stop: u64, rebuilt: &
 
 /// A legacy stream whose pickles end at `pickles`.
 pub(super) fn torch_legacy(size: u64, pickles: u64, records: &TorchLegacy, rebuilt: &Rebuilt) -> Accounting {
-    let tensors = tensor_bytes(rebuilt);
+    let tensors = shown(&rebuilt.storages, &rebuilt.tensors);
     let stored = records.records().fold(0_u64, |n, span| n.saturating_add(span.len()));
     Accounting {
         pickle: pickles,

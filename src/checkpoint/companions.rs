@@ -12,9 +12,9 @@ use crate::bytes::{FileSource, Offset, ReadAt, Span};
 use crate::container::{Format, Npy, detect};
 use crate::pickle::Graph;
 use crate::rebuild::{self, Array, Companion, CompanionForm};
-use crate::tensor::{Place, Storage, StreamId, Streams};
+use crate::tensor::{Place, Scalar, Storage, StreamId, Streams};
 
-use super::{CompanionFile, Error, OpenOptions, Source, expand};
+use super::{CompanionFile, Error, OpenOptions, Source, expand, run};
 
 /// The companions of a pickle.
 #[derive(Debug, Default)]
@@ -38,12 +38,17 @@ pub(super) fn open(graph: &Graph, streams: &mut Streams, options: &OpenOptions) 
         let size = file.size();
         let (stream, array, data) = match &companion.form {
             CompanionForm::Npy => {
-                let header = Npy::open(&*file, Span::between(0, size), Some(&companion.file))?;
+                let whole = Span::between(0, size);
+                let mut header = Npy::open(&*file, whole, Some(&companion.file))?;
+                let stream = streams.push(file);
                 if header.element.has_objects() {
-                    return Err(fail("it holds Python objects".to_owned()));
+                    // Its pickle is judged as joblib would run it, and its objects are left out.
+                    let data = Span::between(header.data, size);
+                    let ran = run::run(streams, stream, data, Some(&companion.file), options)?;
+                    ran.admit(streams, None, options)?;
+                    header.element = Scalar::Other("array of objects in a file of its own", 0).into();
                 }
                 let data = header.data_len().unwrap_or(u64::MAX);
-                let stream = streams.push(file);
                 (stream, array(header, stream, size, &companion.file), data)
             }
             CompanionForm::Compressed(form) => {

@@ -48,6 +48,8 @@ pub struct Origin {
     pub outer: Option<Outer>,
     /// Files beside it that hold some of its arrays.
     pub companions: Vec<CompanionFile>,
+    /// The library whose objects the arrays are part of, where it is one that safetensors cannot give back.
+    pub library: Option<&'static str>,
 }
 
 /// A file that holds the checkpoint compressed, or as a member of an archive.

@@ -338,8 +338,31 @@ pub(super) fn open_plain(source: &Source, options: &OpenOptions) -> Result<Opene
         storages: rebuilt.storages,
         tensors: rebuilt.tensors,
         tree: rebuilt.tree,
-        origin: Origin { outer: None, companions: ran.companions.files },
+        origin: Origin { outer: None, library: library(&ran), companions: ran.companions.files },
     })
+}
+
+/// Libraries whose estimators, models and tables are more than their arrays, by the module that their classes are in.
+const LIBRARIES: &[(&str, &str)] = &[
+    ("sklearn", "scikit-learn"),
+    ("gensim", "gensim"),
+    ("pandas", "pandas"),
+    ("scipy", "scipy"),
+    ("xgboost", "XGBoost"),
+    ("lightgbm", "LightGBM"),
+    ("statsmodels", "statsmodels"),
+    ("hmmlearn", "hmmlearn"),
+    ("imblearn", "imbalanced-learn"),
+];
+
+fn library(ran: &Ran) -> Option<&'static str> {
+    let names = |module: &str| {
+        ran.judgement.globals.iter().any(|global| {
+            let top = global.name.split('.').next();
+            top == Some(module) && !global.name.starts_with("sklearn.externals.joblib")
+        })
+    };
+    LIBRARIES.iter().find(|(module, _)| names(module)).map(|(_, library)| *library)
 }
 
 fn first_byte(source: &Source) -> Result<u8, Error> {

@@ -45,8 +45,8 @@ const MAGIC: &[(u64, &[u8], Format)] = &[
     (0, b"ZF0x", Format::Packed("zfile")),
     (0, b"GGUF", Format::Foreign("GGUF")),
     (0, b"\x89HDF\r\n\x1a\n", Format::Foreign("HDF5")),
-    (0, b"\x7fELF", Format::Foreign("ELF")),
-    (0, b"\x89PNG", Format::Foreign("PNG")),
+    // Its first byte is an opcode, but no picture is a pickle.
+    (0, b"\x89PNG", Format::Unknown),
 ];
 
 /// Second bytes of a zlib stream for the windows and levels that writers use.

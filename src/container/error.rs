@@ -62,6 +62,16 @@ pub enum ErrorKind {
         /// What the directory says.
         central: u64,
     },
+    /// The two end-of-directory records of a zip64 archive disagree.
+    #[error("{field}: {end:#x} in the end record, {zip64:#x} in the zip64 record")]
+    EndDisagreement {
+        /// Which field.
+        field: &'static str,
+        /// What the end record says.
+        end: u64,
+        /// What the zip64 end record says.
+        zip64: u64,
+    },
     /// Flag bits that change how a member is read and that no checkpoint has.
     #[error("flag bits {0:#06x}")]
     Flags(u16),

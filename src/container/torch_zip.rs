@@ -32,15 +32,22 @@ impl TorchZip {
     /// # Errors
     /// A second `data.pkl` elsewhere in the archive, a byte order that is none.
     pub fn open(source: &dyn ReadAt, archive: Archive, limits: &Limits) -> Result<Option<Self>, Error> {
-        let is_pickle =
-            |member: &&Member| member.name.split('/').next_back().is_some_and(|n| n == "data.pkl");
-        let Some(pickle) = archive.members().iter().find(is_pickle).cloned() else { return Ok(None) };
-        if let Some(second) = archive.members().iter().filter(is_pickle).nth(1) {
+        // Torch finds records whatever their letter case: any other spelling is a second pickle.
+        let is_pickle = |member: &&Member| {
+            member.name.rsplit('/').next().is_some_and(|n| n.eq_ignore_ascii_case("data.pkl"))
+        };
+        let mut pickles = archive.members().iter().filter(is_pickle);
+        let Some(pickle) = pickles.next().cloned() else { return Ok(None) };
+        if let Some(second) = pickles.next() {
             let kind = ErrorKind::SecondPickle(pickle.name.clone());
             return Err(Error::new(Some(&second.name), second.header, kind));
         }
+        if !pickle.name.ends_with("data.pkl") {
+            return Ok(None);
+        }
         let prefix = pickle.name.strip_suffix("data.pkl").unwrap_or_default().to_owned();
-        let big_endian = match archive.member(&format!("{prefix}byteorder")) {
+        let order = format!("{prefix}byteorder");
+        let big_endian = match archive.members().iter().find(|m| m.name.eq_ignore_ascii_case(&order)) {
             Some(member) => byteorder(source, &archive, member, limits)?,
             None => false,
         };

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use zip::read::{ArchiveOffset, Config, ZipArchive, ZipReadOptions};
 
-use crate::bytes::{Positioned, ReadAt, Span, index, length, read_vec};
+use crate::bytes::{Cursor, Positioned, ReadAt, Span, index, length, read_vec};
 use crate::limits::{LimitKind, Limits, check};
 
 use super::error::{Error, ErrorKind};
@@ -116,7 +116,10 @@ impl Archive {
             headers.push(header);
             archive.members.push(member);
         }
+        archive.check_inner_ends(&end)?;
         archive.index_names()?;
+        let strays = end.directory.walk(source, &archive.members)?;
+        archive.strays.extend(strays);
         archive.check_gaps(source, &headers, zip.central_directory_start())?;
         if end.comment > 0 {
             let span = Span::between(end.end.saturating_sub(end.comment), end.end);
@@ -223,6 +226,22 @@ impl Archive {
         if got == stated { Ok(()) } else { Err(wrong()) }
     }
 
+    /// Further end records are data of a stored member, or else a second archive that some reader may take.
+    fn check_inner_ends(&self, end: &EndRecord) -> Result<(), Error> {
+        let inside = |at: &u64| {
+            self.members.iter().any(|member| {
+                let data = member.data;
+                let end = at.saturating_add(END_RECORD_LEN);
+                member.method == Method::Stored && data.start() <= *at && end <= data.end()
+            })
+        };
+        if end.inner.iter().all(inside) {
+            return Ok(());
+        }
+        let found = end.inner.len().saturating_add(1);
+        Err(Error::new(None, end.at, ErrorKind::EndRecords { found }))
+    }
+
     /// Torch finds records whatever their letter case; Python's reader does not. Names that differ in it alone, or not
     /// at all, are therefore refused.
     fn index_names(&mut self) -> Result<(), Error> {
@@ -281,9 +300,56 @@ impl Archive {
 
 /// The one end-of-directory record.
 struct EndRecord {
+    /// Others before it, which have to lie inside stored members: archives in the archive.
+    inner: Vec<u64>,
     at: u64,
     end: u64,
     comment: u64,
+    directory: Directory,
+}
+
+/// Where the directory is, and how many entries it says that it has.
+#[derive(Debug, Clone, Copy, Default)]
+struct Directory {
+    span: Span,
+    count: u64,
+}
+
+impl Directory {
+    /// Its entries must fill it: readers that go by its size find more than those that go by the count. Reports what
+    /// their extra fields and comments carry.
+    fn walk(self, source: &dyn ReadAt, members: &[Member]) -> Result<Vec<Stray>, Error> {
+        const HEADER: &[u8] = b"PK\x01\x02";
+        let mut strays = Vec::new();
+        let mut cursor = Cursor::new(source, self.span);
+        for i in 0..self.count {
+            let at = cursor.position().0;
+            let truncated = |e: crate::bytes::Error| Error::new(None, at, e.kind);
+            let fixed = cursor.array::<46>().map_err(truncated)?;
+            if !fixed.starts_with(HEADER) {
+                let got = fixed.get(..4).unwrap_or_default().escape_ascii().to_string();
+                let kind = ErrorKind::Record { got, expected: "an entry of the directory" };
+                return Err(Error::new(None, at, kind));
+            }
+            cursor.skip(u64::from(u16_at(&fixed, 28))).map_err(truncated)?;
+            let entry = || members.get(index(i)).map(|member| member.name.clone());
+            let extra = cursor.position().0;
+            let bytes = cursor.take(u64::from(u16_at(&fixed, 30))).map_err(truncated)?;
+            if !is_clean(bytes) {
+                let span = Span::between(extra, extra.saturating_add(length(bytes.len())));
+                strays.push(Stray { span, what: "extra field in the directory", entry: entry() });
+            }
+            let comment = cursor.skip(u64::from(u16_at(&fixed, 32))).map_err(truncated)?;
+            if !comment.is_empty() {
+                strays.push(Stray { span: comment, what: "member comment", entry: entry() });
+            }
+        }
+        let (got, expected) = (cursor.position().0, self.span.end());
+        if got != expected {
+            return Err(Error::new(None, got, ErrorKind::Displaced { got, expected }));
+        }
+        Ok(strays)
+    }
 }
 
 impl EndRecord {
@@ -301,37 +367,72 @@ impl EndRecord {
                 let comment = record.last_chunk::<2>().map_or(0, |c| u64::from(u16::from_le_bytes(*c)));
                 let end = at.saturating_add(END_RECORD_LEN).saturating_add(comment);
                 if end <= size {
-                    found.push((Self { at, end, comment }, record.to_vec()));
+                    let found_here = Self { inner: Vec::new(), at, end, comment, directory: Directory::default() };
+                    found.push((found_here, record.to_vec()));
                 }
             }
         }
         let count = found.len();
-        let Some((end, record)) = found.pop().filter(|_| count == 1) else {
-            return Err(Error::new(None, size, ErrorKind::EndRecords { found: count }));
-        };
-        end.check_directory(source, &record)?;
+        let several = || Error::new(None, size, ErrorKind::EndRecords { found: count });
+        let (mut end, record) = found.pop().ok_or_else(several)?;
+        end.inner = found.iter().map(|(other, _)| other.at).collect();
+        // One that lies among the members may be part of one; the last must then end the file for every reader.
+        let start = u64::from(u32_at(&record, 12));
+        if !end.inner.is_empty() && (end.end != size || end.inner.iter().any(|at| *at >= start)) {
+            return Err(several());
+        }
+        end.directory = end.check_directory(source, &record)?;
         Ok(end)
     }
 
     /// The directory must end where the end record (or the zip64 record before it) begins. In joined archives and
     /// behind foreign data it does not, and readers that trust offsets find another archive than those that search.
-    fn check_directory(&self, source: &dyn ReadAt, record: &[u8]) -> Result<(), Error> {
-        let field =
-            |at: usize| record.get(at..).and_then(|r| r.first_chunk()).map_or(0, |b| u32::from_le_bytes(*b));
-        let (size, start) = (u64::from(field(8)), u64::from(field(12)));
-        let (size, start, expected) = match self.zip64(source)? {
-            Some(zip64) => zip64,
-            None => (size, start, self.at),
+    fn check_directory(&self, source: &dyn ReadAt, record: &[u8]) -> Result<Directory, Error> {
+        const FIELDS: [&str; 6] = [
+            "disk",
+            "disk of the directory",
+            "members on this disk",
+            "members",
+            "directory size",
+            "directory start",
+        ];
+        let word = |at: usize| u64::from(u16_at(record, at));
+        let long = |at: usize| u64::from(u32_at(record, at));
+        let narrow = [word(0), word(2), word(4), word(6), long(8), long(12)];
+        let (numbers, expected) = match self.zip64(source)? {
+            Some((zip64, at)) => {
+                // What does not fit is all ones; anything else must be the same, because some readers take it.
+                let widest = [0xffff, 0xffff, 0xffff, 0xffff, 0xffff_ffff, 0xffff_ffff];
+                for (field, ((end, zip64), all_ones)) in
+                    FIELDS.iter().zip(narrow.into_iter().zip(zip64).zip(widest))
+                {
+                    if end != zip64 && end != all_ones {
+                        return Err(Error::new(
+                            None,
+                            self.at,
+                            ErrorKind::EndDisagreement { field, end, zip64 },
+                        ));
+                    }
+                }
+                (zip64, at)
+            }
+            None => (narrow, self.at),
         };
+        let [disk, first_disk, here, count, size, start] = numbers;
+        if disk != 0 || first_disk != 0 || here != count {
+            let got = format!("disk {disk}, {here} of {count} members");
+            let kind = ErrorKind::Record { got, expected: "an archive of one disk" };
+            return Err(Error::new(None, self.at, kind));
+        }
         let got = start.saturating_add(size);
         if got != expected {
             return Err(Error::new(None, self.at, ErrorKind::Displaced { got, expected }));
         }
-        Ok(())
+        Ok(Directory { span: Span::between(start, got), count })
     }
 
-    /// Size and start of the directory by the zip64 record, and where that record begins.
-    fn zip64(&self, source: &dyn ReadAt) -> Result<Option<(u64, u64, u64)>, Error> {
+    /// The numbers of the zip64 record in the order of the end record's, and where that record begins.
+    fn zip64(&self, source: &dyn ReadAt) -> Result<Option<([u64; 6], u64)>, Error> {
         const LOCATOR_LEN: u64 = 20;
         const RECORD_LEN: u64 = 56;
         let Some(locator_at) = self.at.checked_sub(LOCATOR_LEN) else { return Ok(None) };
@@ -346,7 +447,13 @@ impl EndRecord {
             source.read_exact_at(&mut record, record_at).map_err(|e| Error::io(None, record_at, e))?;
         }
         match record.strip_prefix(ZIP64_RECORD) {
-            Some(rest) if record_at == expected => Ok(Some((u64_at(rest, 36), u64_at(rest, 44), record_at))),
+            Some(rest) if record_at == expected => {
+                let disks = [u64::from(u32_at(rest, 12)), u64::from(u32_at(rest, 16))];
+                let numbers = [20, 28, 36, 44].map(|at| u64_at(rest, at));
+                let [disk, first_disk] = disks;
+                let [here, count, size, start] = numbers;
+                Ok(Some(([disk, first_disk, here, count, size, start], record_at)))
+            }
             _ => Err(Error::new(None, locator_at, ErrorKind::Displaced { got: record_at, expected })),
         }
     }
@@ -448,6 +555,28 @@ fn is_safe(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('/') && !climbs && !name.contains(['\0', '\\', '\r', '\n'])
 }
 
+/// Whether extra fields carry nothing but sizes, times, owners and torch's padding.
+fn is_clean(extra: &[u8]) -> bool {
+    let mut rest = extra;
+    while let Some((head, after)) = rest.split_first_chunk::<4>() {
+        let n = usize::from(u16_at(head, 2));
+        let Some((body, next)) = after.split_at_checked(n) else { return false };
+        let clean = match u16_at(head, 0) {
+            // Torch pads with a field "FB" of the letter Z.
+            0x4246 => body.iter().all(|b| *b == b'Z'),
+            // Zip64 sizes, and torch's offset; times and owners of Info-ZIP.
+            0x0001 => n <= 32,
+            0x5455 | 0x7875 | 0x5855 => n <= 20,
+            _ => false,
+        };
+        if !clean {
+            return false;
+        }
+        rest = next;
+    }
+    rest.is_empty()
+}
+
 /// What the local header says that the crate does not pass on.
 struct LocalHeader {
     flags: u16,
@@ -466,26 +595,10 @@ impl LocalHeader {
         Ok(Self { flags: u16_at(&fixed, 6), method: u16_at(&fixed, 8), extra, extra_bytes })
     }
 
-    /// Extra fields that carry something else than sizes, times, owners and torch's padding.
+    /// Extra fields that carry something.
     fn strays(&self, member: &Member) -> Option<Stray> {
-        let mut rest = self.extra_bytes.as_slice();
-        let mut clean = true;
-        while let Some((head, after)) = rest.split_first_chunk::<4>() {
-            let n = usize::from(u16_at(head, 2));
-            let Some((body, next)) = after.split_at_checked(n) else { break };
-            clean &= match u16_at(head, 0) {
-                // Torch pads with a field "FB" of the letter Z.
-                0x4246 => body.iter().all(|b| *b == b'Z'),
-                // Zip64 sizes, and torch's offset; times and owners of Info-ZIP.
-                0x0001 => n <= 32,
-                0x5455 | 0x7875 | 0x5855 => n <= 20,
-                _ => false,
-            };
-            rest = next;
-        }
-        clean &= rest.is_empty();
         let entry = Some(member.name.clone());
-        (!clean).then_some(Stray { span: self.extra, what: "extra field", entry })
+        (!is_clean(&self.extra_bytes)).then_some(Stray { span: self.extra, what: "extra field", entry })
     }
 
     /// Length of the data descriptor that follows the data, its numbers checked against the directory.

@@ -13,9 +13,10 @@ use crate::error::{Error, ErrorKind};
 use crate::output::{self, Item, Staged, WriteOptions, Written};
 use crate::plan::{self, Note, Plan};
 use crate::progress::Progress;
-use crate::tensor::{Cast, StorageId, TensorId, View};
+use crate::tensor::{Cast, Place, StorageId, TensorId, View};
 
-pub use target::{manifest_name, output_name};
+pub use crate::custody::manifest_name;
+pub use target::output_name;
 
 /// How to convert.
 #[derive(Debug, Clone, Default)]
@@ -57,8 +58,8 @@ pub struct Converted {
     pub tensors: u64,
     /// Names that were recorded instead of written.
     pub aliases: u64,
-    /// Tensors left out.
-    pub left_out: u64,
+    /// Tensors left out, by place.
+    pub left_out: Vec<plan::LeftOut>,
     /// Bytes of the output; 0 in a dry run.
     pub bytes: u64,
     /// `bit-exact`, `lossless` or `lossy`.
@@ -112,12 +113,17 @@ pub fn convert_source(
     let beside = folder_of(output);
     open.spool = open.spool.or_else(|| beside.is_dir().then(|| beside.to_owned()));
     let opened = checkpoint::open(source, &open).map_err(|e| error(e.into()))?;
-    let planned = plan::plan(&opened.tree, &opened.tensors, &options.plan).map_err(|e| error(e.into()))?;
+    let mut planned =
+        plan::plan(&opened.tree, &opened.tensors, &options.plan).map_err(|e| error(e.into()))?;
+    planned.notes.extend(opened.origin.library.map(Note::ArraysOnly));
     let job = Job { opened, plan: planned, options };
     if options.dry_run {
         return Ok(job.summary(output));
     }
-    job.write(source, name, output, progress)
+    progress.begin(&output.display().to_string(), job.bytes());
+    let converted = job.write(source, name, output, progress);
+    progress.finish();
+    converted
 }
 
 /// A source that is open and planned.
@@ -176,6 +182,17 @@ impl Job<'_> {
         summary.bytes = written.size;
         summary.claim = self.claim(Some(&written));
         Ok(summary)
+    }
+
+    /// About how many bytes are to be inflated and written.
+    fn bytes(&self) -> u64 {
+        let planned = self.plan.tensors.iter();
+        let views: Vec<&View> = planned.filter_map(|planned| self.view(planned.tensor)).collect();
+        let deflated: BTreeSet<StorageId> = views.iter().map(|view| view.storage()).collect();
+        let deflated = deflated.into_iter().filter_map(|id| self.opened.storages.get(id.index()));
+        let deflated = deflated.filter(|storage| matches!(storage.place, Place::Deflated(_)));
+        let sizes = views.iter().map(|view| view.nbytes()).chain(deflated.map(|storage| storage.len));
+        sizes.fold(0, u64::saturating_add)
     }
 
     /// Inflates what the plan needs into a nameless file beside the output.
@@ -242,7 +259,7 @@ impl Job<'_> {
             manifest: None,
             tensors: crate::bytes::length(self.plan.tensors.len()),
             aliases: crate::bytes::length(self.plan.aliases.len()),
-            left_out: self.plan.left_out.iter().fold(0, |n, left_out| n.saturating_add(left_out.tensors)),
+            left_out: self.plan.left_out.clone(),
             bytes: 0,
             claim: self.claim(None),
             notes: self.plan.notes.clone(),

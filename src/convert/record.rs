@@ -94,6 +94,7 @@ impl Record<'_> {
             .to_owned(),
             inert,
             skip_unresolved: open.skip_unresolved,
+            paddle_bf16: open.paddle_bf16,
         }
     }
 

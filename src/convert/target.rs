@@ -54,13 +54,6 @@ pub fn output_name(input: &Path) -> PathBuf {
     PathBuf::from(format!("{stem}.safetensors"))
 }
 
-/// The manifest that belongs to an output: `<stem>.manifest.json` beside it.
-pub fn manifest_name(output: &Path) -> PathBuf {
-    let name = output.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
-    let stem = name.strip_suffix(".safetensors").unwrap_or(&name);
-    output.with_file_name(format!("{stem}.manifest.json"))
-}
-
 fn stem(name: &str) -> &str {
     let mut stem = name;
     while let Some((rest, suffix)) = stem.rsplit_once('.') {
@@ -92,6 +85,5 @@ mod tests {
         ] {
             assert_eq!(output_name(Path::new(input)), Path::new(output));
         }
-        assert_eq!(manifest_name(Path::new("d/model.safetensors")), Path::new("d/model.manifest.json"));
     }
 }

@@ -80,6 +80,9 @@ pub struct OptionsRecord {
     pub inert: Vec<String>,
     /// `--skip-unresolved`
     pub skip_unresolved: bool,
+    /// `--paddle-bf16`
+    #[serde(default)]
+    pub paddle_bf16: bool,
 }
 
 /// A file that was read.

@@ -11,4 +11,4 @@ pub use manifest::{
     LeftOutRecord, Manifest, OptionsRecord, OutputRecord, PickleRecord, Piece, Region, SCHEMA, SourceRecord,
     Target, TensorRecord, Tool, ValuesRecord,
 };
-pub use verify::{Check, Report, VerifyError, verify};
+pub use verify::{Check, Report, VerifyError, manifest_name, verify};

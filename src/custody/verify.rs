@@ -132,11 +132,18 @@ struct Schema {
     schema: String,
 }
 
+/// The manifest that belongs to an output: `<stem>.manifest.json` beside it.
+pub fn manifest_name(output: &Path) -> PathBuf {
+    let name = output.file_name().map(std::ffi::OsStr::to_string_lossy).unwrap_or_default();
+    let stem = name.strip_suffix(".safetensors").unwrap_or(&name);
+    output.with_file_name(format!("{stem}.manifest.json"))
+}
+
 fn find(path: &Path) -> Result<PathBuf, VerifyError> {
     let found = match () {
         () if path.is_dir() => path.join("manifest.json"),
         () if path.extension().is_some_and(|suffix| suffix == "safetensors") => {
-            let own = crate::convert::manifest_name(path);
+            let own = manifest_name(path);
             if own.is_file() { own } else { path.with_file_name("manifest.json") }
         }
         () => path.to_owned(),
@@ -271,4 +278,14 @@ fn digest(file: &FileSource, span: Span) -> io::Result<String> {
         at = next;
     }
     Ok(hex(&hasher.finalize()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_stands_beside_its_output() {
+        assert_eq!(manifest_name(Path::new("d/model.safetensors")), Path::new("d/model.manifest.json"));
+    }
 }

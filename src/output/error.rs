@@ -3,7 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::Class;
 use crate::tensor::ReadError;
 
 /// The output, and what went wrong on the way to it.
@@ -93,18 +92,6 @@ pub enum ErrorKind {
     /// A view of a storage that is not in the list (misuse).
     #[error("tensor {0:?} is a view of a storage that was not given")]
     NoStorage(Box<str>),
-}
-
-impl ErrorKind {
-    /// What a caller can do about it.
-    pub fn class(&self) -> Class {
-        match self {
-            Self::Write(_) | Self::Source(_) | Self::Changed(_) | Self::TooLarge => Class::Environment,
-            Self::Tensor { error: ReadError::Io(_), .. } => Class::Environment,
-            Self::Exists | Self::NotAFile => Class::Misuse,
-            _ => Class::Malformed,
-        }
-    }
 }
 
 fn at_least(got: u64, expected: u64) -> String {

@@ -64,6 +64,8 @@ pub enum Note {
     },
     /// `--dtype` was given and no tensor needs it.
     NothingToCast(Dtype),
+    /// The arrays are part of objects of a library, which safetensors cannot give back.
+    ArraysOnly(&'static str),
 }
 
 /// How many names show data that an earlier name shows already.
@@ -99,13 +101,10 @@ impl fmt::Display for Note {
             }
             Self::Needed { writer, keys } => {
                 let keys = keys.join(", ");
-                write!(
-                    f,
-                    "{writer} also needs {keys} to load this; not in the output, --metadata keeps values"
-                )
+                write!(f, "{writer} also needs {keys} to load this; not in the output")
             }
             Self::Values { count } => {
-                write!(f, "not written: {} beside the tensors; --metadata keeps them", Count(*count, "value"))
+                write!(f, "not written: {} beside the tensors", Count(*count, "value"))
             }
             Self::AliasesCopied(aliased) => write!(
                 f,
@@ -123,6 +122,9 @@ impl fmt::Display for Note {
                 Count(*tensors, "tensor"),
                 Size(*bytes)
             ),
+            Self::ArraysOnly(library) => {
+                write!(f, "safetensors holds arrays only and cannot rebuild an object of {library}")
+            }
             Self::NothingToCast(dtype) => write!(f, "--dtype {dtype}: no tensor to cast"),
         }
     }

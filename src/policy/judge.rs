@@ -80,6 +80,14 @@ pub fn judge(graph: &Graph, allowed: &dyn Fn(&str, &str) -> bool, overrides: &Ov
             refusals.push(Use { offset: at, name: name.to_owned(), expression: expression(), verdict });
         }
     };
+    // Calls first: they say more than the reference that they go through.
+    for (id, call) in graph.calls() {
+        let verdict = judge.call(call, id);
+        if verdict != Verdict::Allowed {
+            let name = judge.callee(call);
+            note(&name, 0, verdict, call.offset, &|| expression::call(graph, id));
+        }
+    }
     let excused = judge.excused();
     for (i, global) in graph.globals().iter().enumerate() {
         let module = canonical(&global.module, global.protocol);
@@ -87,13 +95,6 @@ pub fn judge(graph: &Graph, allowed: &dyn Fn(&str, &str) -> bool, overrides: &Ov
         let reference =
             if excused.contains(&i) { Verdict::Inert } else { judge.reference(module, &global.name) };
         note(&name, global.count, reference, global.offset, &|| name.escape_debug().to_string());
-    }
-    for (id, call) in graph.calls() {
-        let verdict = judge.call(call, id);
-        if verdict != Verdict::Allowed {
-            let name = judge.callee(call);
-            note(&name, 0, verdict, call.offset, &|| expression::call(graph, id));
-        }
     }
     refusals.sort_by_key(|a| a.offset);
     let globals = verdicts.into_iter().map(|(name, (count, verdict))| JudgedGlobal { name, count, verdict });
@@ -130,7 +131,10 @@ impl<'a> Judge<'a> {
     /// A call that Python would make.
     fn call(&self, call: &Call, id: NodeId) -> Verdict {
         let callable = self.class_of_module_id(call.callable).unwrap_or(call.callable);
-        let Some((module, name)) = self.names(callable) else { return Verdict::Dangerous };
+        let Some((module, name)) = self.names(callable) else {
+            let honest = self.is_by_value(call, callable);
+            return if honest { Verdict::Inert } else { Verdict::Dangerous };
+        };
         match () {
             () if (self.allowed)(module, name) => Verdict::Allowed,
             () if tables::is_data_only(module, name) => Verdict::Inert,
@@ -174,8 +178,53 @@ impl<'a> Judge<'a> {
                 ("functools", "partial", [callable, ..]) => {
                     self.names(*callable).is_some_and(|(module, name)| !tables::is_dangerous(module, name))
                 }
+                // PaddlePaddle's tensors before 2.1, in this shape and no other: the array is the result.
+                ("builtins", "eval", [text, names]) => {
+                    self.graph.text(*text).as_deref() == Some("data") && self.is_array_named_data(*names)
+                }
+                ("builtins", "property" | "classmethod" | "staticmethod", parts) => {
+                    parts.iter().all(|part| self.is_part_of_class(*part))
+                }
+                ("cloudpickle.cloudpickle", "subimport", [module]) => {
+                    let module = self.graph.text(*module);
+                    module.is_some_and(|module| !tables::is_dangerous(&module, "module"))
+                }
                 _ => false,
             }
+    }
+
+    /// `{"data": array}`
+    fn is_array_named_data(&self, names: NodeId) -> bool {
+        let Node::Dict(items) = self.graph.node(names) else { return false };
+        let [(key, array)] = items.as_slice() else { return false };
+        let callable = self.graph.call(*array).and_then(|call| self.names(call.callable));
+        self.graph.text(*key).as_deref() == Some("data")
+            && callable.is_some_and(|(module, name)| {
+                module.starts_with("numpy.") && (self.allowed)(module, name)
+            })
+    }
+
+    /// A function that is carried by value, or what describes one.
+    fn is_part_of_class(&self, id: NodeId) -> bool {
+        match self.graph.node(id) {
+            Node::None | Node::Str(_) | Node::Str2(_) => true,
+            Node::Call(call) => self
+                .names(call.callable)
+                .is_some_and(|(module, name)| tables::carries_code(module, name)),
+            _ => false,
+        }
+    }
+
+    /// Calls of what another call gave, as cloudpickle and dill carry code by value: a code object from its parts, and
+    /// an instance of a class that was made from its own.
+    fn is_by_value(&self, call: &Call, callable: NodeId) -> bool {
+        let Some(maker) = self.graph.call(callable) else { return false };
+        let Some((module, name)) = self.names(maker.callable) else { return false };
+        let args = self.graph.tuple(maker.args).unwrap_or_default();
+        if tables::names_types(module, name) {
+            return matches!(args, [kind] if self.graph.text(*kind).as_deref() == Some("CodeType"));
+        }
+        call.how.is_new() && tables::makes_class(module, name)
     }
 
     /// A class that is not dangerous, or an object that is not interpreted.
@@ -191,7 +240,7 @@ impl<'a> Judge<'a> {
             .is_some_and(|text| !text.starts_with("__") && !text.is_empty() && text.chars().all(word))
     }
 
-    /// Names of which every reference is the callable of an honest form.
+    /// Names of which every reference is the callable of an honest form, or the metaclass of a class carried by value.
     fn excused(&self) -> HashSet<usize> {
         let mut honest: HashMap<usize, u64> = HashMap::new();
         let mut seen = HashSet::new();
@@ -200,6 +249,17 @@ impl<'a> Judge<'a> {
                 (self.graph.node(call.callable), self.names(call.callable))
                 && self.is_honest_form(module, name, call, id)
                 && seen.insert(call.callable)
+            {
+                let count = honest.entry(global.index()).or_default();
+                *count = count.saturating_add(1);
+            }
+            let makes_class =
+                self.names(call.callable).is_some_and(|(module, name)| tables::makes_class(module, name));
+            let metaclass = self.graph.tuple(call.args).and_then(|args| args.first().copied());
+            if let Some(metaclass) = metaclass.filter(|_| makes_class)
+                && let Node::Global(global) = self.graph.node(metaclass)
+                && self.names(metaclass) == Some(("builtins", "type"))
+                && seen.insert(metaclass)
             {
                 let count = honest.entry(global.index()).or_default();
                 *count = count.saturating_add(1);

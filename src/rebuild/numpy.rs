@@ -171,6 +171,21 @@ impl<'a> Builder<'a> {
         self.make_nested(*array, depth.saturating_add(1))
     }
 
+    /// `eval("data", {"data": array})`, as `PaddlePaddle` pickled a tensor before 2.1: the array. The policy lets no other
+    /// form pass.
+    pub(super) fn named_data(&mut self, call: &'a Call, depth: usize) -> Option<Kinded<Made>> {
+        let graph = self.graph;
+        if self.global_name(call.callable) != Some(("builtins", "eval")) || depth >= NESTING {
+            return None;
+        }
+        let [text, names] = graph.tuple(call.args)? else { return None };
+        let Node::Dict(items) = graph.node(*names) else { return None };
+        let [(key, array)] = items.as_slice() else { return None };
+        let is_data = |id: NodeId| graph.text(id).as_deref() == Some("data");
+        let deeper = depth.saturating_add(1);
+        if is_data(*text) && is_data(*key) { self.make_nested(*array, deeper) } else { None }
+    }
+
     /// An array whose data is part of the pickle and has exactly the bytes that its shape asks for.
     fn embedded_array(
         &mut self,

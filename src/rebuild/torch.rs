@@ -36,7 +36,7 @@ impl<'a> Builder<'a> {
             return self.bare_storage(id);
         }
         let call = graph.call(id)?;
-        let callable = self.callable(call.callable)?;
+        let Some(callable) = self.callable(call.callable) else { return self.named_data(call, depth) };
         self.dispatch(callable, call, call.args, depth)
     }
 
@@ -218,7 +218,8 @@ impl<'a> Builder<'a> {
 
     /// The class `Parameter`: data as argument, or as the first of five items of its state.
     fn parameter_class(&mut self, call: &Call, args: &[NodeId], depth: usize) -> Kinded<Made> {
-        let state = only_state(call)?.and_then(|state| self.graph.tuple(state));
+        let attributes = only_state(call)?;
+        let state = attributes.and_then(|state| self.graph.tuple(state));
         // What `BUILD` sets replaces what the class was called with.
         let data = match (args.first(), state) {
             (_, Some([data, _, hooks, _, _])) => {
@@ -230,7 +231,7 @@ impl<'a> Builder<'a> {
                 self.check_hooks(*hooks)?;
                 *data
             }
-            (Some(data), None) => *data,
+            (Some(data), None) => return Ok(with_attributes(self.inner(&[*data], 0, depth)?, attributes)),
             _ => return Err(ErrorKind::ArgumentCount { found: args.len(), expected: "1 or 2" }),
         };
         self.inner(&[data], 0, depth)

@@ -196,12 +196,13 @@ impl<'a> Walk<'a> {
                 tree.push(parent, step, kind);
                 continue;
             }
-            let again = tree.len() < self.leads.len();
+            let limits = self.builder.context.limits;
+            let half = length(limits.extra_names).checked_div(2).unwrap_or(0);
+            let again = tree.len() < self.leads.len() && self.extra_names < half;
             if !path.enter(id, &kind, again) {
                 continue;
             }
             stack.push(Visit::Leave(id));
-            let limits = self.builder.context.limits;
             check(LimitKind::Depth, length(limits.depth), length(path.open.len()))
                 .map_err(|e| self.error(id, e.into()))?;
             let mut children = self.listed(id, &mut entered)?;
@@ -316,7 +317,8 @@ enum Visit {
 struct Path {
     open: HashSet<NodeId>,
     /// Objects other than containers and modules that were entered. They may refer to each other in ways that would
-    /// give a tensor more names than there are atoms: once places outnumber objects, each is entered no more.
+    /// give a tensor more names than there are atoms: once places outnumber objects, or shared ones have given half
+    /// the names that they may, each is entered no more.
     objects: HashSet<NodeId>,
 }
 

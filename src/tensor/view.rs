@@ -267,7 +267,7 @@ mod tests {
         assert!(matches!(view(24, 0, &[1], &[-1]), Err(ErrorKind::Negative { what: "stride", .. })));
         assert!(matches!(view(24, 0, &[1], &[]), Err(ErrorKind::RankMismatch { sizes: 1, strides: 0 })));
         assert!(matches!(view(24, 0, &[1 << 40, 1 << 40], &[0, 0]), Err(ErrorKind::TooLarge(_))));
-        assert!(matches!(view(24, 0, &[i64::MAX], &[i64::MAX]), Err(_)));
+        assert!(view(24, 0, &[i64::MAX], &[i64::MAX]).is_err());
         assert!(matches!(view(4, 0, &[1 << 40], &[0]), Err(ErrorKind::Limit(_))));
         assert!(view(4, 0, &[1 << 20], &[0]).is_ok());
     }

@@ -210,10 +210,7 @@ pub(crate) fn pickle(object: &[u8]) -> Vec<u8> {
 }
 
 pub(crate) fn int(n: i64) -> Part {
-    match i32::try_from(n) {
-        Ok(n) => asm![BinInt(n)],
-        Err(_) => asm![Long1(&n.to_le_bytes())],
-    }
+    if let Ok(n) = i32::try_from(n) { asm![BinInt(n)] } else { asm![Long1(&n.to_le_bytes())] }
 }
 
 pub(crate) fn text(text: &str) -> Part {
@@ -284,5 +281,9 @@ pub(crate) fn tensor(key: &str, count: i64) -> Part {
 
 /// What `module.state_dict()` pickles to: an `OrderedDict` with an attribute `_metadata`.
 pub(crate) fn state_dict(items: &[(&str, Part)]) -> Part {
-    asm![ordered_dict(items), dict(&[("_metadata", ordered_dict(&[("", dict(&[("version", int(1))]))]))]), Build]
+    asm![
+        ordered_dict(items),
+        dict(&[("_metadata", ordered_dict(&[("", dict(&[("version", int(1))]))]))]),
+        Build
+    ]
 }

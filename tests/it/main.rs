@@ -7,14 +7,29 @@
     clippy::arithmetic_side_effects,
     clippy::as_conversions,
     clippy::cast_possible_truncation,
-    clippy::print_stderr
+    clippy::doc_markdown,
+    clippy::needless_pass_by_value,
+    clippy::needless_for_each,
+    clippy::print_stderr,
+    clippy::print_stdout
 )]
 
 #[macro_use]
 mod asm;
+mod schema;
 mod support;
+mod zips;
 
+mod bytes;
+mod cli;
+mod container_legacy;
+mod container_torch;
+mod container_zip;
+mod container_zip_directory;
+mod convert_fixtures;
 mod fixtures_names;
+mod imports;
+mod mutate;
 mod rebuild_containers;
 mod rebuild_graphs;
 mod rebuild_modules;
@@ -22,6 +37,7 @@ mod rebuild_numpy;
 mod rebuild_storages;
 mod rebuild_torch;
 mod tensors;
+mod transcripts;
 mod vm_calls;
 mod vm_errors;
 mod vm_frames;

@@ -20,7 +20,9 @@ fn pair_list() -> Part {
 fn mappings_of_every_class() {
     assert_eq!(names(&dict(&[("a", t()), ("b", t())])), ["a", "b"]);
     assert_eq!(names(&ordered_dict(&[("a", t()), ("b", t())])), ["a", "b"]);
-    for (module, name) in [("collections", "OrderedDict"), ("collections", "Counter"), ("__builtin__", "dict")] {
+    for (module, name) in
+        [("collections", "OrderedDict"), ("collections", "Counter"), ("__builtin__", "dict")]
+    {
         assert_eq!(names(&reduce(module, name, &[pair_list()])), ["a", "b"], "{module}.{name}");
         assert_eq!(names(&reduce(module, name, &[dict(&[("a", t())])])), ["a"], "{module}.{name}");
         let set = asm![reduce(module, name, &[]), text("a"), t(), SetItem];
@@ -83,7 +85,12 @@ fn items_that_are_set_on_sequences_and_appended_to_mappings_are_not_lost() {
 fn build_on_a_dictionary_sets_attributes_and_no_items() {
     let built = rebuild(&asm![ordered_dict(&[("a", t())]), dict(&[("injected", tensor("1", 1))]), Build]);
     assert_eq!(built.names(), ["a", "injected"]);
-    let steps: Vec<_> = built.rebuilt.tree.tensors().map(|(id, _)| built.rebuilt.tree.entry(id).unwrap().step.clone()).collect();
+    let steps: Vec<_> = built
+        .rebuilt
+        .tree
+        .tensors()
+        .map(|(id, _)| built.rebuilt.tree.entry(id).unwrap().step.clone())
+        .collect();
     assert!(matches!(steps[0], depickle::tensor::Step::Key(_)));
     assert!(matches!(steps[1], depickle::tensor::Step::Attribute(_)));
     assert_eq!(rebuild(&state_dict(&[("w", t())])).names(), ["w"]);
@@ -104,12 +111,8 @@ fn the_last_value_of_a_key_wins_at_the_place_of_the_first() {
     ];
     let built = rebuild(&twice);
     assert_eq!(built.names(), ["a", "b"]);
-    let shapes: Vec<_> = built
-        .rebuilt
-        .tree
-        .tensors()
-        .map(|(_, t)| built.rebuilt.tensors[t.index()].view.shape()[0])
-        .collect();
+    let shapes: Vec<_> =
+        built.rebuilt.tree.tensors().map(|(_, t)| built.rebuilt.tensors[t.index()].view.shape()[0]).collect();
     assert_eq!(shapes, [3, 2]);
 }
 

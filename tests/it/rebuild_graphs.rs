@@ -21,15 +21,35 @@ fn quick(what: impl FnOnce()) {
 
 #[test]
 fn shared_containers_stand_under_each_name() {
-    let built = rebuild(&asm![dict(&[("w", t())]), BinPut(0), Pop, dict(&[("a", asm![BinGet(0)]), ("b", asm![BinGet(0)])])]);
+    let built = rebuild(&asm![
+        dict(&[("w", t())]),
+        BinPut(0),
+        Pop,
+        dict(&[("a", asm![BinGet(0)]), ("b", asm![BinGet(0)])])
+    ]);
     assert_eq!(built.names(), ["a.w", "b.w"]);
     assert_eq!(built.rebuilt.tensors.len(), 1);
 }
 
 #[test]
 fn a_cycle_ends_where_it_comes_back() {
-    assert_eq!(rebuild(&asm![EmptyDict, BinPut(0), Mark, text("w"), t(), text("me"), BinGet(0), SetItems]).names(), ["w"]);
-    let two = asm![EmptyList, BinPut(0), EmptyList, BinPut(1), BinGet(0), Append, t(), Append, Append, BinGet(1), Append];
+    assert_eq!(
+        rebuild(&asm![EmptyDict, BinPut(0), Mark, text("w"), t(), text("me"), BinGet(0), SetItems]).names(),
+        ["w"]
+    );
+    let two = asm![
+        EmptyList,
+        BinPut(0),
+        EmptyList,
+        BinPut(1),
+        BinGet(0),
+        Append,
+        t(),
+        Append,
+        Append,
+        BinGet(1),
+        Append
+    ];
     assert_eq!(rebuild(&two).names(), ["0.1", "1.1"]);
 }
 
@@ -42,7 +62,11 @@ fn a_tensor_among_its_own_attributes_ends() {
         EmptyDict,
         BinPut(0),
         Pop,
-        reduce("torch._tensor", "_rebuild_from_type_v2", &[function, global("a", "B"), args, asm![BinGet(0)]]),
+        reduce(
+            "torch._tensor",
+            "_rebuild_from_type_v2",
+            &[function, global("a", "B"), args, asm![BinGet(0)]]
+        ),
         BinPut(1),
         Pop,
         BinGet(0),
@@ -109,8 +133,11 @@ fn a_large_part_without_tensors_in_a_shared_container_is_counted_once() {
 
 #[test]
 fn empty_containers_in_a_shared_container_are_paid_for() {
-    let empties = asm![EmptyList, BinPut(1), Pop, EmptyList, Mark, asm![BinGet(1)].repeat(100_000), t(), Appends];
-    quick(|| assert_eq!(rebuild_limit(&shared_under(50_000, empties), Limits::default()), LimitKind::ExtraNames));
+    let empties =
+        asm![EmptyList, BinPut(1), Pop, EmptyList, Mark, asm![BinGet(1)].repeat(100_000), t(), Appends];
+    quick(|| {
+        assert_eq!(rebuild_limit(&shared_under(50_000, empties), Limits::default()), LimitKind::ExtraNames);
+    });
 }
 
 #[test]
@@ -121,17 +148,13 @@ fn a_shared_dictionary_that_repeats_one_key_is_listed_once() {
 }
 
 #[test]
-fn a_large_object_of_many_names_is_walked_a_bounded_number_of_times() {
+fn a_large_object_of_many_names_is_listed_once() {
     let state = asm![EmptyDict, Mark, asm![BinGet(2), BinGet(3)].repeat(100_000), SetItems];
     let object = asm![global("my", "Thing"), EmptyTuple, NewObj, state, Build, BinPut(4), Pop];
     let names = asm![EmptyList, Mark, asm![BinGet(4)].repeat(100_000), Appends];
     let whole = asm![text("k"), BinPut(2), Pop, t(), BinPut(3), Pop, object, names];
-    // Walked again under further names only until places outnumber the objects of the pickle.
-    quick(|| {
-        let names = rebuild(&whole).names();
-        assert_eq!(names[..2], ["0.k", "1.k"]);
-        assert!(names.len() < 1_000, "{}", names.len());
-    });
+    // Under some of its names: objects are entered again while places do not outnumber objects.
+    quick(|| assert!(rebuild(&whole).names().len() < 1_000));
 }
 
 #[test]
@@ -139,13 +162,17 @@ fn long_names_that_are_shared_are_paid_for() {
     // 60 KB of key, and twelve bytes for each dictionary that has it.
     let key = "k".repeat(60_000);
     let one = asm![EmptyDict, BinGet(2), BinGet(3), SetItem];
-    let object = asm![text(&key), BinPut(2), Pop, t(), BinPut(3), Pop, EmptyList, Mark, one.repeat(1_000), Appends];
+    let object =
+        asm![text(&key), BinPut(2), Pop, t(), BinPut(3), Pop, EmptyList, Mark, one.repeat(1_000), Appends];
     let limits = || Limits { string_bytes: 1_000_000, ..Limits::default() };
     assert_eq!(rebuild_limit(&object, limits()), LimitKind::StringBytes);
     // Or of a tuple that is a key: too long, and named by its position.
     let parts = asm![Mark, asm![BinGet(2)].repeat(1_000), Tuple];
     let object = asm![text(&key), BinPut(2), Pop, EmptyDict, parts, t(), SetItem];
-    assert_eq!(rebuild_with(&pickle(&object), &How { limits: limits(), ..How::default() }).unwrap().names(), ["<tuple #0>"]);
+    assert_eq!(
+        rebuild_with(&pickle(&object), &How { limits: limits(), ..How::default() }).unwrap().names(),
+        ["<tuple #0>"]
+    );
 }
 
 #[test]

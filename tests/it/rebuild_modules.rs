@@ -10,7 +10,12 @@ fn t() -> Part {
     tensor("0", 1)
 }
 
-fn module(parameters: &[(&str, Part)], buffers: &[(&str, Part)], modules: &[(&str, Part)], others: &[(&str, Part)]) -> Part {
+fn module(
+    parameters: &[(&str, Part)],
+    buffers: &[(&str, Part)],
+    modules: &[(&str, Part)],
+    others: &[(&str, Part)],
+) -> Part {
     let mut state = vec![
         ("training", asm![NewTrue]),
         ("_parameters", ordered_dict(parameters)),
@@ -24,7 +29,12 @@ fn module(parameters: &[(&str, Part)], buffers: &[(&str, Part)], modules: &[(&st
 #[test]
 fn parameters_then_buffers_then_submodules() {
     let inner = || module(&[("weight", t()), ("bias", asm![PyNone])], &[("mean", t())], &[], &[]);
-    let outer = module(&[("scale", t())], &[("count", t())], &[("0", inner()), ("1", asm![PyNone]), ("2", inner())], &[]);
+    let outer = module(
+        &[("scale", t())],
+        &[("count", t())],
+        &[("0", inner()), ("1", asm![PyNone]), ("2", inner())],
+        &[],
+    );
     let built = rebuild(&outer);
     assert_eq!(built.names(), ["scale", "count", "0.weight", "0.mean", "2.weight", "2.mean"]);
     assert_eq!(built.rebuilt.tree.entry(depickle::tensor::EntryId::ROOT).unwrap().kind, Kind::Module);
@@ -37,9 +47,18 @@ fn buffers_that_are_not_persistent_are_marked() {
         reduce("__builtin__", "set", &[list(&[text("hidden")])]),
         asm![Mark, text("hidden"), FrozenSet],
     ] {
-        let built = rebuild(&module(&[], &[("kept", t()), ("hidden", t())], &[], &[("_non_persistent_buffers_set", set)]));
-        let steps: Vec<_> =
-            built.rebuilt.tree.tensors().map(|(id, _)| built.rebuilt.tree.entry(id).unwrap().step.clone()).collect();
+        let built = rebuild(&module(
+            &[],
+            &[("kept", t()), ("hidden", t())],
+            &[],
+            &[("_non_persistent_buffers_set", set)],
+        ));
+        let steps: Vec<_> = built
+            .rebuilt
+            .tree
+            .tensors()
+            .map(|(id, _)| built.rebuilt.tree.entry(id).unwrap().step.clone())
+            .collect();
         assert_eq!(steps, [Step::Member("kept".into()), Step::NonPersistent("hidden".into())]);
     }
 }
@@ -47,11 +66,17 @@ fn buffers_that_are_not_persistent_are_marked() {
 #[test]
 fn ties_keep_both_names() {
     let tied = asm![BinGet(0)];
-    let built = rebuild(&asm![t(), BinPut(0), Pop, module(&[("a", tied.clone()), ("b", tied)], &[], &[], &[])]);
+    let built =
+        rebuild(&asm![t(), BinPut(0), Pop, module(&[("a", tied.clone()), ("b", tied)], &[], &[], &[])]);
     assert_eq!(built.names(), ["a", "b"]);
     assert_eq!(built.rebuilt.tensors.len(), 1);
     let shared = module(&[("w", t())], &[], &[], &[]);
-    let twice = asm![shared, BinPut(0), Pop, module(&[], &[], &[("x", asm![BinGet(0)]), ("y", asm![BinGet(0)])], &[])];
+    let twice = asm![
+        shared,
+        BinPut(0),
+        Pop,
+        module(&[], &[], &[("x", asm![BinGet(0)]), ("y", asm![BinGet(0)])], &[])
+    ];
     assert_eq!(rebuild(&twice).names(), ["x.w", "y.w"]);
 }
 

@@ -73,7 +73,10 @@ fn the_order_of_elements() {
     let from_buffer = |order: &str| {
         let data = asm![ByteArray8(&[0; 6])];
         let args = [data, dtype("u1", "|"), ints(&[2, 3]), text(order)];
-        rebuild(&reduce("numpy._core.numeric", "_frombuffer", &args)).rebuilt.tensors[0].view.strides().to_vec()
+        rebuild(&reduce("numpy._core.numeric", "_frombuffer", &args)).rebuilt.tensors[0]
+            .view
+            .strides()
+            .to_vec()
     };
     assert_eq!(from_buffer("C"), [3, 1]);
     assert_eq!(from_buffer("F"), [1, 2]);
@@ -135,7 +138,8 @@ fn data_that_is_shared_is_decoded_once() {
     // A text of 100,000 characters behind a thousand arrays would otherwise take 100 MB.
     let large = "a".repeat(100_000);
     let one = array_of(dtype("u1", "|"), &[100_000], false, asm![BinGet(0)]);
-    let built = rebuild(&asm![BinUnicode(&large), BinPut(0), Pop, EmptyList, Mark, one.repeat(1_000), Appends]);
+    let built =
+        rebuild(&asm![BinUnicode(&large), BinPut(0), Pop, EmptyList, Mark, one.repeat(1_000), Appends]);
     assert_eq!(built.names().len(), 1_000);
     let streams: u64 = (0..2).map(|n| built.streams.stream(depickle::tensor::StreamId(n)).size()).sum();
     assert!(streams < 1_000_000, "{streams}");

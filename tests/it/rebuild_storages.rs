@@ -87,7 +87,9 @@ fn a_storage_that_is_not_there_or_too_short() {
     let missing = rebuild_error(&tensor("missing", 1));
     assert!(matches!(missing, ErrorKind::Container(e) if matches!(e.kind, container::ErrorKind::Missing)));
     let short = rebuild_error(&tensor("0", 1025));
-    assert!(matches!(short, ErrorKind::Container(e) if matches!(e.kind, container::ErrorKind::Length { .. })));
+    assert!(
+        matches!(short, ErrorKind::Container(e) if matches!(e.kind, container::ErrorKind::Length { .. }))
+    );
     let how = How { storages: false, ..How::default() };
     let alone = rebuild_with(&pickle(&tensor("0", 1)), &how).expect_err("no storages").kind;
     assert!(matches!(alone, ErrorKind::PersistentId(_)));
@@ -97,7 +99,8 @@ fn a_storage_that_is_not_there_or_too_short() {
 fn a_bare_storage_is_a_vector() {
     let untyped = storage_at("torch.storage", "UntypedStorage", "1", "cpu", 8);
     let built = rebuild(&dict(&[("typed", storage("HalfStorage", "0", 4)), ("untyped", untyped)]));
-    let views: Vec<_> = built.rebuilt.tree.tensors().map(|(_, t)| &built.rebuilt.tensors[t.index()].view).collect();
+    let views: Vec<_> =
+        built.rebuilt.tree.tensors().map(|(_, t)| &built.rebuilt.tensors[t.index()].view).collect();
     assert_eq!((views[0].dtype(), views[0].shape()), (Dtype::F16, [2048].as_slice()));
     assert_eq!((views[1].dtype(), views[1].shape()), (Dtype::U8, [4096].as_slice()));
 }
@@ -120,7 +123,8 @@ fn views_of_storages() {
 
 #[test]
 fn keys_are_listed_with_the_size_of_an_element() {
-    let object = tuple(&[storage("DoubleStorage", "7", 1), storage_at("torch.cuda", "HalfStorage", "8", "cuda:0", 1)]);
+    let object =
+        tuple(&[storage("DoubleStorage", "7", 1), storage_at("torch.cuda", "HalfStorage", "8", "cuda:0", 1)]);
     let (graph, _) = run(&pickle(&object)).unwrap();
     let mut keys: Vec<_> = storage_keys(&graph).into_iter().collect();
     keys.sort();

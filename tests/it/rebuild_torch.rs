@@ -98,7 +98,8 @@ fn hooks_have_to_be_empty() {
     ] {
         let tensor = utils("_rebuild_tensor_v2", &with(&[asm![NewFalse], hooks.clone()]));
         assert!(matches!(rebuild_error(&tensor), ErrorKind::Hooks), "{hooks:?}");
-        let parameter = utils("_rebuild_parameter", &[tensor_of(&base()[0], 0, &[1], &[1]), asm![NewTrue], hooks]);
+        let parameter =
+            utils("_rebuild_parameter", &[tensor_of(&base()[0], 0, &[1], &[1]), asm![NewTrue], hooks]);
         assert!(matches!(rebuild_error(&parameter), ErrorKind::Hooks));
     }
     let empty = reduce("collections", "OrderedDict", &[list(&[])]);
@@ -134,10 +135,15 @@ fn classes_that_are_made_empty_and_filled() {
     let parameter = |args: &[Part]| asm![global("torch.nn.parameter", "Parameter"), tuple(args), NewObj];
     let data = utils("_rebuild_tensor", &base());
     assert_eq!(only(&rebuild(&parameter(std::slice::from_ref(&data)))), expected);
-    assert_eq!(only(&rebuild(&reduce("torch.nn.parameter", "Parameter", &[data.clone(), asm![NewTrue]]))), expected);
-    let five = tuple(&[data, asm![PyNone], no_hooks(), asm![NewTrue], asm![PyNone]]);
+    assert_eq!(
+        only(&rebuild(&reduce("torch.nn.parameter", "Parameter", &[data.clone(), asm![NewTrue]]))),
+        expected
+    );
+    let five = tuple(&[data.clone(), asm![NewTrue], no_hooks(), asm![PyNone], asm![PyNone]]);
     assert_eq!(only(&rebuild(&asm![parameter(&[]), five, Build])), expected);
     assert_eq!(only(&rebuild(&asm![parameter(&[]), state, Build])), expected);
+    let attributes = dict(&[("w", asm![parameter(&[data]), dict(&[("scale", tensor("0", 1))]), Build])]);
+    assert_eq!(rebuild(&attributes).names(), ["w", "w.scale"]);
     let no_state = asm![global("torch", "FloatTensor"), EmptyTuple, NewObj];
     assert!(matches!(rebuild_error(&no_state), ErrorKind::Argument { found: "no state", .. }));
     let empty = rebuild(&asm![no_state, EmptyTuple, Build]);
@@ -156,7 +162,9 @@ fn from_type_looks_its_function_up() {
         let built = rebuild(&dict(&[("w", from_type(module, v1(), &base(), extra))]));
         assert_eq!(built.names(), ["w", "w.extra"]);
     }
-    for function in [global("os", "system"), global("torch", "Size"), global("collections", "OrderedDict"), int(1)] {
+    for function in
+        [global("os", "system"), global("torch", "Size"), global("collections", "OrderedDict"), int(1)]
+    {
         let error = rebuild_error(&from_type("torch._tensor", function.clone(), &base(), dict(&[])));
         assert!(matches!(error, ErrorKind::Argument { position: 0, .. }), "{function:?}: {error}");
     }
@@ -231,7 +239,10 @@ fn arguments_of_another_type_name_their_position() {
     }
     let mut args = base();
     args[2] = tuple(&[asm![BinFloat(2.0)]]);
-    assert!(matches!(rebuild_error(&utils("_rebuild_tensor", &args)), ErrorKind::Argument { position: 2, .. }));
+    assert!(matches!(
+        rebuild_error(&utils("_rebuild_tensor", &args)),
+        ErrorKind::Argument { position: 2, .. }
+    ));
     let no_tuple = asm![global("torch._utils", "_rebuild_tensor"), EmptyList, Reduce];
     assert!(matches!(rebuild_error(&no_tuple), ErrorKind::Argument { .. }));
 }

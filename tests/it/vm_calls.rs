@@ -31,7 +31,8 @@ fn every_opcode_that_calls() {
     assert_eq!(called(&obj), (How::Obj, name(), vec![5, 6], 16));
     let inst = asm![Mark, BinInt1(5), Inst("os", "system"), Stop];
     assert_eq!(called(&inst), (How::Inst, name(), vec![5], 3));
-    let stack_global = asm![ShortBinUnicode("os"), ShortBinUnicode("system"), StackGlobal, EmptyTuple, Reduce, Stop];
+    let stack_global =
+        asm![ShortBinUnicode("os"), ShortBinUnicode("system"), StackGlobal, EmptyTuple, Reduce, Stop];
     assert_eq!(called(&stack_global), (How::Reduce, name(), vec![], 14));
 }
 
@@ -103,7 +104,8 @@ fn what_is_done_to_a_result_is_recorded_in_order() {
 
 #[test]
 fn build_is_for_results_of_calls() {
-    for target in [asm![EmptyDict], asm![EmptyList], asm![Global("a", "B")], asm![BinUnicode("p"), BinPersId]] {
+    for target in [asm![EmptyDict], asm![EmptyList], asm![Global("a", "B")], asm![BinUnicode("p"), BinPersId]]
+    {
         let error = vm_error(&asm![target, EmptyDict, Build, Stop]);
         assert!(matches!(error, ErrorKind::Target { .. }), "{error}");
     }

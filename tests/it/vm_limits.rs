@@ -58,7 +58,8 @@ fn string_bytes() {
 fn names_made_of_memoised_text_are_paid_for() {
     // Two strings and five bytes for each pair of them would otherwise make a name of any length.
     let text = "x".repeat(40);
-    let bytes = asm![BinUnicode(&text), BinPut(0), BinGet(0), StackGlobal, BinGet(0), BinGet(0), StackGlobal, Stop];
+    let bytes =
+        asm![BinUnicode(&text), BinPut(0), BinGet(0), StackGlobal, BinGet(0), BinGet(0), StackGlobal, Stop];
     assert_eq!(vm_limit(&bytes, &tiny()), LimitKind::StringBytes);
 }
 

@@ -1,0 +1,368 @@
+//! The arguments, as clap types and nothing else.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::builder::PossibleValue;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use depickle::plan::{Aliases, NameRule};
+use depickle::tensor::Dtype;
+
+/// The program.
+#[derive(Debug, Parser)]
+#[command(name = "depickle", version, about, long_about = LONG_ABOUT, after_help = EXAMPLES)]
+#[command(arg_required_else_help = true, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Task,
+}
+
+const LONG_ABOUT: &str = "\
+Turns pickle-based model checkpoints into safetensors without executing anything.
+
+A file as the first argument means `depickle convert FILE`.";
+
+const EXAMPLES: &str = "\
+Examples:
+  depickle convert model.pt              write model.safetensors and model.manifest.json beside it
+  depickle inspect model.pt              show what is in it, reading no weights
+  depickle verify model.safetensors      check it against its manifest
+
+Exit codes:
+  0 done   1 refused, or a mismatch   2 wrong usage   3 malformed, unsupported or no tensors   4 I/O, worth a retry";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Task {
+    /// Convert checkpoints to safetensors, each with a manifest
+    Convert(Box<ConvertArgs>),
+    /// Show names, types, shapes, globals and bytes of checkpoints and safetensors files; reads no weights
+    Inspect(InspectArgs),
+    /// Check that outputs still match their manifest
+    Verify(VerifyArgs),
+    /// Print a completion script for a shell
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions {
+        /// Shell to complete for
+        shell: Shell,
+    },
+    /// Print the man page
+    #[command(after_help = "Examples:\n  depickle man | man -l -")]
+    Man,
+}
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  depickle completions bash > ~/.local/share/bash-completion/completions/depickle
+  depickle completions zsh > ~/.zfunc/_depickle
+  depickle completions fish > ~/.config/fish/completions/depickle.fish";
+
+const CONVERT_EXAMPLES: &str = "\
+Examples:
+  depickle convert model.pt
+  depickle convert model.ckpt --root model_ema -o model.safetensors
+  depickle convert runs/ -o converted/ --dtype bf16
+  curl -L https://example.org/model.pt | depickle convert - -o model.safetensors
+  depickle convert model.pt --strip-prefix auto --rename '^backbone\\.=' --dry-run";
+
+/// `convert`
+#[derive(Debug, Args)]
+#[command(after_help = CONVERT_EXAMPLES)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag that a user gives or not")]
+pub(crate) struct ConvertArgs {
+    /// Files, folders (every checkpoint in them), or - for standard input
+    #[arg(value_name = "INPUT", required = true)]
+    pub(crate) inputs: Vec<PathBuf>,
+
+    /// Where to write: a file if it ends in .safetensors, else a folder [default: beside the input]
+    #[arg(short, long, value_name = "PATH")]
+    pub(crate) output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) select: SelectArgs,
+
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
+
+    /// Where to write the manifest [default: <stem>.manifest.json beside the output]
+    #[arg(long, value_name = "PATH", conflicts_with = "no_manifest")]
+    pub(crate) manifest: Option<PathBuf>,
+
+    /// Write no manifest, and compute no digests
+    #[arg(long)]
+    pub(crate) no_manifest: bool,
+
+    /// Say what would be written, and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Replace outputs that exist; never an input
+    #[arg(long)]
+    pub(crate) force: bool,
+
+    /// Threads [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<NonZeroUsize>,
+
+    /// Draw no progress bar
+    #[arg(long)]
+    pub(crate) no_progress: bool,
+
+    #[command(flatten)]
+    pub(crate) say: SayArgs,
+}
+
+/// Which tensors, under which names and types.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Tensors")]
+pub(crate) struct SelectArgs {
+    /// Take the tensors below this place (such as model.ema); '' for the whole file
+    #[arg(long, value_name = "PATH")]
+    pub(crate) root: Option<String>,
+
+    /// Take every tensor under its full path: optimizer state, non-persistent buffers, attributes too
+    #[arg(long)]
+    pub(crate) all: bool,
+
+    /// Take only tensors whose final name matches (repeatable)
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) include: Vec<String>,
+
+    /// Leave out tensors whose final name matches (repeatable)
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) exclude: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) names: NameArgs,
+
+    /// Cast floating tensors: f32, f16 or bf16
+    #[arg(long, value_name = "TYPE", value_parser = dtype)]
+    pub(crate) dtype: Option<Dtype>,
+
+    /// What becomes of names that show the same data
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = AliasChoice(Aliases::Auto))]
+    pub(crate) aliases: AliasChoice,
+
+    /// Read arrays of uint16 as bfloat16, which `PaddlePaddle` writes without saying so
+    #[arg(long)]
+    pub(crate) paddle_bf16: bool,
+}
+
+/// What is let through.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Trust")]
+pub(crate) struct TrustArgs {
+    /// Refuse everything outside the allowlist, any unused byte, any re-encoding
+    #[arg(long)]
+    pub(crate) strict: bool,
+
+    /// Keep calls of this global as inert data, or of every unknown one: runs nothing (repeatable)
+    #[arg(long, value_name = "MODULE.NAME|unknown")]
+    pub(crate) inert: Vec<String>,
+
+    /// List tensors that depend on a call that is not interpreted in the manifest, and go on
+    #[arg(long)]
+    pub(crate) skip_unresolved: bool,
+}
+
+/// How much is said, and in which form.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Messages")]
+pub(crate) struct SayArgs {
+    /// Say nothing but errors
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+
+    /// Say more: what was left out and dropped, and how long it took
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+
+    #[command(flatten)]
+    pub(crate) form: FormArgs,
+}
+
+/// The form of results.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Messages")]
+pub(crate) struct FormArgs {
+    /// Form of the results on standard output
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+
+    /// Short for --format json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+}
+
+impl FormArgs {
+    /// Whether results are one JSON document.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json || self.format == Format::Json
+    }
+}
+
+/// The form of results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// One JSON document
+    Json,
+}
+
+/// `inspect`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  depickle inspect model.pt
+  depickle inspect model.safetensors --json | jq '.files[0].tensors[].name'
+  depickle inspect suspicious.bin")]
+pub(crate) struct InspectArgs {
+    /// Files, folders (every model file in them), or - for standard input
+    #[arg(value_name = "INPUT", required = true)]
+    pub(crate) inputs: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) form: FormArgs,
+}
+
+/// `verify`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  depickle verify model.safetensors
+  depickle verify model.manifest.json --json")]
+pub(crate) struct VerifyArgs {
+    /// A manifest, a folder with a manifest.json, or an output
+    pub(crate) path: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) form: FormArgs,
+}
+
+/// [`Aliases`] as a value of a flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AliasChoice(pub(crate) Aliases);
+
+impl ValueEnum for AliasChoice {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self(Aliases::Auto), Self(Aliases::Once), Self(Aliases::Copy), Self(Aliases::Refuse)]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self.0 {
+            Aliases::Auto => PossibleValue::new("auto").help("copy, so that strict loading works"),
+            Aliases::Once => PossibleValue::new("once").help("write once, record the other names"),
+            Aliases::Copy => PossibleValue::new("copy").help("write each"),
+            Aliases::Refuse => PossibleValue::new("refuse").help("refuse the file"),
+        })
+    }
+}
+
+/// `--strip-prefix` and `--rename`, in the order in which they stand on the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NameArgs(pub(crate) Vec<NameRule>);
+
+const STRIP_PREFIX: &str = "strip_prefix";
+const RENAME: &str = "rename";
+
+impl FromArgMatches for NameArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let of = |id| {
+            let rules = matches.get_many::<NameRule>(id).into_iter().flatten().cloned();
+            matches.indices_of(id).into_iter().flatten().zip(rules)
+        };
+        let mut rules: Vec<(usize, NameRule)> = of(STRIP_PREFIX).chain(of(RENAME)).collect();
+        rules.sort_by_key(|(at, _)| *at);
+        Ok(Self(rules.into_iter().map(|(_, rule)| rule).collect()))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for NameArgs {
+    fn augment_args(command: Command) -> Command {
+        let strip = Arg::new(STRIP_PREFIX)
+            .long("strip-prefix")
+            .value_name("PREFIX|auto")
+            .help("Take a prefix off names; auto: module. and _orig_mod. while all carry them (repeatable)")
+            .action(ArgAction::Append)
+            .value_parser(|text: &str| Ok::<_, std::convert::Infallible>(NameRule::strip_prefix(text)));
+        let rename = Arg::new(RENAME)
+            .long("rename")
+            .value_name("REGEX=REPLACEMENT")
+            .help("Replace in names; $1 is a group (repeatable, in order with --strip-prefix)")
+            .action(ArgAction::Append)
+            .value_parser(NameRule::rename);
+        command.arg(strip).arg(rename)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+fn dtype(text: &str) -> Result<Dtype, &'static str> {
+    match text.to_ascii_lowercase().as_str() {
+        "f32" | "fp32" | "float32" | "float" => Ok(Dtype::F32),
+        "f16" | "fp16" | "float16" | "half" => Ok(Dtype::F16),
+        "bf16" | "bfloat16" => Ok(Dtype::Bf16),
+        _ => Err("expected f32, f16 or bf16"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn convert(arguments: &[&str]) -> Result<ConvertArgs, clap::Error> {
+        let all = ["depickle", "convert", "a.pt"].iter().chain(arguments);
+        match Cli::try_parse_from(all)?.command {
+            Task::Convert(args) => Ok(*args),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn changes_of_names_keep_their_order() {
+        let args = ["--rename", "a=b", "--strip-prefix", "x.", "--rename=c=d", "--strip-prefix=auto"];
+        let rename = |text| NameRule::rename(text).unwrap();
+        let expected =
+            [rename("a=b"), NameRule::strip_prefix("x."), rename("c=d"), NameRule::StripPrefixAuto];
+        assert_eq!(convert(&args).unwrap().select.names.0, expected);
+    }
+
+    #[test]
+    fn types_go_by_several_names() {
+        for (text, dtype) in [("f32", Dtype::F32), ("Float16", Dtype::F16), ("BF16", Dtype::Bf16)] {
+            assert_eq!(convert(&["--dtype", text]).unwrap().select.dtype, Some(dtype));
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_told() {
+        for arguments in [
+            &["--dtype", "f64"][..],
+            &["--jobs", "0"],
+            &["--rename", "a"],
+            &["--rename", "(=b"],
+            &["--aliases", "never"],
+            &["--quiet", "--verbose"],
+            &["--manifest", "m", "--no-manifest"],
+            &["--metadata"],
+        ] {
+            assert_eq!(convert(arguments).unwrap_err().exit_code(), 2, "{arguments:?}");
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! `depickle convert`
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use depickle::bytes::ReadAt;
+use depickle::checkpoint::{self, OpenOptions};
+use depickle::container::{Format, detect};
+use depickle::convert::{Converted, Options, convert_source};
+use depickle::policy::Overrides;
+use depickle::progress::{Progress, Silent};
+use depickle::report::ConvertRecord;
+use depickle::{Error, ErrorKind, plan};
+
+use super::again::Again;
+use super::args::ConvertArgs;
+use super::exit::Exit;
+use super::explain::{cause, explain, unknown_names};
+use super::inputs::{self, Input, Source};
+use super::outputs::{Folders, Job, assign};
+use super::printer::Printer;
+use super::progress::progress;
+use super::sanitize::{bounded, sanitize};
+use super::summary::{Outcome, Summary};
+use super::text::{Align, Count, Size, columns, length};
+
+/// Converts every input. `arguments` are those of this run, for the command that goes on.
+pub(crate) fn run(args: &ConvertArgs, arguments: &[OsString], printer: &mut Printer) -> Exit {
+    let options = options(args);
+    let prepared = inputs::find(&args.inputs).and_then(|inputs| {
+        let writes = |job: &Job| would_write(job, &options);
+        Ok((assign(inputs.all, args, &writes)?, inputs.skipped))
+    });
+    let (jobs, skipped) = match prepared {
+        Ok(prepared) => prepared,
+        Err(message) => {
+            printer.error(format_args!("error: {message}"));
+            return Exit::Usage;
+        }
+    };
+    let is_one = args.inputs.len() == 1 && matches!(jobs.as_slice(), [job] if !job.input.is_found());
+    let bars = progress(!args.no_progress && !args.say.quiet);
+    let mut run = Run {
+        options,
+        printer,
+        again: Again(arguments),
+        bars: &*bars,
+        is_one,
+        summary: Summary::default(),
+        records: Vec::new(),
+        refused: Refused::default(),
+    };
+    run.summary.add(Outcome::Converted, 0);
+    run.summary.add(Outcome::Skipped, skipped);
+    for job in &jobs {
+        run.job(job);
+    }
+    run.finish()
+}
+
+fn options(args: &ConvertArgs) -> Options {
+    let (select, trust) = (&args.select, &args.trust);
+    let (unknown, names): (Vec<String>, Vec<String>) =
+        trust.inert.iter().cloned().partition(|name| name == "unknown");
+    Options {
+        open: OpenOptions {
+            overrides: Overrides { names, unknown: !unknown.is_empty() },
+            skip_unresolved: trust.skip_unresolved,
+            strict: trust.strict,
+            paddle_bf16: select.paddle_bf16,
+            ..OpenOptions::default()
+        },
+        plan: plan::Options {
+            root: select.root.clone(),
+            all: select.all,
+            include: select.include.clone(),
+            exclude: select.exclude.clone(),
+            names: select.names.0.clone(),
+            dtype: select.dtype,
+            aliases: select.aliases.0,
+            strict: trust.strict,
+            ..plan::Options::default()
+        },
+        jobs: args.jobs.map(std::num::NonZero::get),
+        force: args.force,
+        dry_run: args.dry_run,
+        ..Options::default()
+    }
+}
+
+/// Whether a conversion of a file would come as far as writing.
+fn would_write(job: &Job, options: &Options) -> bool {
+    let options = Options { dry_run: true, ..options.clone() };
+    let source = job.input.open(Path::new("")).ok();
+    source.is_some_and(|source| {
+        convert_source(&source, job.input.path(), &job.output, &options, &Silent).is_ok()
+    })
+}
+
+/// A run over all inputs.
+struct Run<'a> {
+    options: Options,
+    printer: &'a mut Printer,
+    again: Again<'a>,
+    bars: &'a dyn Progress,
+    /// One input that is no folder.
+    is_one: bool,
+    summary: Summary,
+    records: Vec<ConvertRecord>,
+    refused: Refused,
+}
+
+/// What was refused for unknown names alone.
+#[derive(Debug, Default)]
+struct Refused {
+    names: BTreeSet<String>,
+    inputs: Vec<OsString>,
+    /// Whether one of them goes to a folder below `-o`, where it would not go if it were named itself.
+    nested: bool,
+}
+
+impl Run<'_> {
+    fn job(&mut self, job: &Job) {
+        let begun = Instant::now();
+        let outcome = match self.convert(job) {
+            Ok(None) => Outcome::Skipped,
+            Ok(Some(converted)) => {
+                self.say(&job.input, &converted, begun);
+                self.record(&job.input, Exit::Done, None, converted.manifest.as_deref());
+                Outcome::Converted
+            }
+            Err(error) => self.failed(job, &error),
+        };
+        self.summary.add(outcome, 1);
+    }
+
+    /// Converts one input; `None` where there is nothing to convert.
+    fn convert(&self, job: &Job) -> Result<Option<Converted>, Error> {
+        let input = &job.input;
+        let folder = folder(&job.output);
+        let mut made = Vec::new();
+        if !self.options.dry_run {
+            let manifest = match &job.manifest {
+                depickle::convert::ManifestAt::Path(path) => Some(self::folder(path)),
+                _ => None,
+            };
+            for folder in std::iter::once(folder).chain(manifest) {
+                made.push(Folders::create(folder).map_err(|error| not_made(input, folder, error))?);
+            }
+        }
+        let temporary = std::env::temp_dir();
+        let spool = if self.options.dry_run { &temporary } else { folder };
+        let source: Arc<dyn ReadAt> = input.open(spool).map_err(|error| {
+            let kind = ErrorKind::Open(checkpoint::Error::Io(error));
+            Error { path: input.path().display().to_string(), kind: Box::new(kind) }
+        })?;
+        if input.is_found() && matches!(detect(&*source), Ok(Format::Safetensors)) {
+            return Ok(None);
+        }
+        let mut options = Options { manifest: job.manifest.clone(), ..self.options.clone() };
+        options.open.siblings = input.folder();
+        convert_source(&source, input.path(), &job.output, &options, self.bars).map(Some)
+    }
+
+    fn failed(&mut self, job: &Job, error: &Error) -> Outcome {
+        let outcome = Outcome::of(error, job.input.is_found());
+        if outcome == Outcome::NotApplicable {
+            self.printer.detail(format_args!("{}: not applicable: no model file", job.input.shown()));
+            return outcome;
+        }
+        for line in explain(error, self.is_one.then_some(self.again)) {
+            self.printer.error(line);
+        }
+        self.record(&job.input, outcome.exit(), Some(cause(error)), None);
+        if let ErrorKind::Open(checkpoint::Error::Refused { uses }) = &*error.kind {
+            let names = unknown_names(uses);
+            if !names.is_empty() {
+                self.refused.names.extend(names);
+                self.refused.inputs.push(match &job.input.source {
+                    Source::Stdin => "-".into(),
+                    _ => job.input.path().into(),
+                });
+                let in_place = job.output.parent() == job.input.path().parent();
+                let below = job.input.below.as_ref().is_some_and(|below| !below.as_os_str().is_empty());
+                self.refused.nested |= below && !in_place;
+            }
+        }
+        outcome
+    }
+
+    fn record(&mut self, input: &Input, exit: Exit, error: Option<String>, manifest: Option<&Path>) {
+        if self.printer.is_json() {
+            let manifest = manifest.map(|path| path.display().to_string());
+            self.records.push(ConvertRecord { input: input.name(), exit: exit.code(), error, manifest });
+        }
+    }
+
+    /// Tells what became of an input.
+    fn say(&mut self, input: &Input, converted: &Converted, begun: Instant) {
+        let prefix = if self.is_one { String::new() } else { format!("{}: ", input.shown()) };
+        for line in notes(converted, self.printer.is_verbose()) {
+            self.printer.note(format_args!("{prefix}{}", bounded(&line, 2_000)));
+        }
+        if self.is_one {
+            let met = |name: &&String| converted.overridden.contains(name);
+            let names = self.options.open.overrides.names.clone();
+            for name in names.iter().filter(|name| !met(name)) {
+                self.printer.note(format_args!("--inert {}: no such name in this file", sanitize(name)));
+            }
+        }
+        let output = converted.output.display().to_string();
+        let output = sanitize(&output);
+        let tensors = Count(converted.tensors, "tensor");
+        let aliases = match converted.aliases {
+            0 => String::new(),
+            1 => ", 1 alias".to_owned(),
+            n => format!(", {n} aliases"),
+        };
+        if self.options.dry_run {
+            self.list(converted);
+            self.printer.result(format_args!("{output}  {tensors}{aliases}; not written: a dry run"));
+            if !self.options.force && converted.output.exists() {
+                self.printer.note(format_args!("{output}: exists already; --force would replace it"));
+            }
+            return;
+        }
+        let size = Size(converted.bytes);
+        self.printer.result(format_args!("{output}  {tensors}{aliases}, {size}, {}", converted.claim));
+        if let Some(manifest) = &converted.manifest {
+            let manifest = manifest.display().to_string();
+            self.printer.detail(format_args!("{prefix}manifest: {}", sanitize(&manifest)));
+        }
+        self.printer.detail(format_args!("{prefix}took {:.2} s", begun.elapsed().as_secs_f64()));
+    }
+
+    /// What would be written: a line a tensor.
+    fn list(&mut self, converted: &Converted) {
+        let rows = converted.planned.iter().map(|(name, dtype, shape)| {
+            vec![format!("  {}", bounded(name, 400)), dtype.clone(), format!("{shape:?}")]
+        });
+        for line in columns(&rows.collect::<Vec<_>>(), &[Align::Left; 3]) {
+            self.printer.result(line);
+        }
+    }
+
+    fn finish(self) -> Exit {
+        let Self { printer, summary, records, refused, .. } = self;
+        if printer.is_json() {
+            match records.as_slice() {
+                [record] if self.is_one => printer.document(record),
+                records => printer.document(&records),
+            }
+        }
+        if !self.is_one {
+            for line in summary.lines(self.options.dry_run) {
+                printer.note(line);
+            }
+            let names: Vec<&str> = refused.names.iter().map(String::as_str).collect();
+            let inputs = (!refused.nested).then_some(refused.inputs.as_slice());
+            if !names.is_empty()
+                && let Some(command) = self.again.for_inputs(inputs, &names)
+            {
+                printer.note(format_args!("keep the unknown names as inert data: {command}"));
+            }
+        }
+        summary.exit()
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+fn not_made(input: &Input, folder: &Path, error: std::io::Error) -> Error {
+    let kind = depickle::output::ErrorKind::Write(error);
+    let kind = ErrorKind::Output(depickle::output::Error { path: folder.to_owned(), kind });
+    Error { path: input.path().display().to_string(), kind: Box::new(kind) }
+}
+
+/// What should be known of a conversion, besides its result.
+fn notes(converted: &Converted, verbose: bool) -> Vec<String> {
+    let mut lines: Vec<String> = converted.notes.iter().map(ToString::to_string).collect();
+    lines.extend(converted.overridden.iter().map(|name| format!("kept as inert data: {name}")));
+    if verbose {
+        lines.extend(converted.left_out.iter().map(|group| {
+            let path =
+                if group.path.is_empty() { "the whole source".to_owned() } else { group.path.join(".") };
+            let (tensors, size) = (Count(group.tensors, "tensor"), Size(group.bytes));
+            format!("left out: {path} ({tensors}, {size}): {}", group.reason)
+        }));
+        lines.extend(converted.strays.iter().map(|stray| format!("dropped: {stray}")));
+        return lines;
+    }
+    let mut reasons: BTreeMap<String, u64> = BTreeMap::new();
+    for group in &converted.left_out {
+        let known = reasons.entry(group.reason.to_string()).or_default();
+        *known = known.saturating_add(group.tensors);
+    }
+    if !reasons.is_empty() {
+        let all = Count(reasons.values().fold(0, |sum: u64, n| sum.saturating_add(*n)), "tensor");
+        let reasons: Vec<String> = reasons.iter().take(6).map(|(why, n)| format!("{why} {n}")).collect();
+        lines.push(format!("left out: {all} ({})", reasons.join(", ")));
+    }
+    match converted.strays.as_slice() {
+        [] => {}
+        [stray] => lines.push(format!("dropped: {stray}")),
+        strays => lines
+            .push(format!("dropped: {}; --verbose lists them", Count(length(strays.len()), "stray part"))),
+    }
+    lines
+}

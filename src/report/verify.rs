@@ -1,0 +1,36 @@
+//! What `verify --json` prints.
+
+use serde::Serialize;
+
+/// The value of `schema`.
+pub const VERIFY_SCHEMA: &str = "depickle-verify/1";
+
+/// What a verification found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verification {
+    /// [`VERIFY_SCHEMA`]
+    pub schema: &'static str,
+    /// Path of the manifest.
+    pub manifest: String,
+    /// Whether all matches.
+    pub matches: bool,
+    /// Files that were checked.
+    pub files: u64,
+    /// Tensors that were checked.
+    pub tensors: u64,
+    /// `unsigned`: the manifest shows integrity, and not who made it.
+    pub signature: &'static str,
+    /// Everything that does not match.
+    pub mismatches: Vec<Mismatch>,
+}
+
+/// Something that does not match.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Mismatch {
+    /// `files` or `tensors`.
+    pub level: &'static str,
+    /// Name of the file or tensor.
+    pub name: String,
+    /// What does not match.
+    pub mismatch: String,
+}
