@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn a_bomb_is_stopped_while_it_expands() {
         let limits = Limits { expanded_free: 1000, inflate_ratio: 10, ..Limits::default() };
-        let error = expanded(&deflated(&[0; 100_000]), "zlib", limits).unwrap_err();
+        let error = expanded(&deflated(&vec![0; 100_000]), "zlib", limits).unwrap_err();
         assert!(matches!(error, Error::Limit(_)), "{error}");
     }
 

@@ -142,8 +142,8 @@ pub(super) fn untar(source: &Source, options: &OpenOptions) -> Result<Found, Err
 const HEAD: u64 = 512;
 
 /// Whether a member begins as a checkpoint does. Formats without a magic are none here: any text would be one.
-fn is_model(head: &Vec<u8>) -> std::io::Result<bool> {
-    Ok(match detect(head)? {
+fn is_model(head: &[u8]) -> std::io::Result<bool> {
+    Ok(match detect(&head)? {
         Format::Zip | Format::TorchLegacy | Format::Npy | Format::Tar => true,
         Format::Pickle => head.first() == Some(&0x80),
         Format::Packed(name) => !matches!(name, "7z" | "rar"),

@@ -367,7 +367,8 @@ impl EndRecord {
                 let comment = record.last_chunk::<2>().map_or(0, |c| u64::from(u16::from_le_bytes(*c)));
                 let end = at.saturating_add(END_RECORD_LEN).saturating_add(comment);
                 if end <= size {
-                    let found_here = Self { inner: Vec::new(), at, end, comment, directory: Directory::default() };
+                    let found_here =
+                        Self { inner: Vec::new(), at, end, comment, directory: Directory::default() };
                     found.push((found_here, record.to_vec()));
                 }
             }

@@ -57,6 +57,7 @@ impl Tool {
 }
 
 /// Every option that changes bytes.
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct OptionsRecord {

@@ -199,18 +199,17 @@ impl<'a> Judge<'a> {
         let [(key, array)] = items.as_slice() else { return false };
         let callable = self.graph.call(*array).and_then(|call| self.names(call.callable));
         self.graph.text(*key).as_deref() == Some("data")
-            && callable.is_some_and(|(module, name)| {
-                module.starts_with("numpy.") && (self.allowed)(module, name)
-            })
+            && callable
+                .is_some_and(|(module, name)| module.starts_with("numpy.") && (self.allowed)(module, name))
     }
 
     /// A function that is carried by value, or what describes one.
     fn is_part_of_class(&self, id: NodeId) -> bool {
         match self.graph.node(id) {
             Node::None | Node::Str(_) | Node::Str2(_) => true,
-            Node::Call(call) => self
-                .names(call.callable)
-                .is_some_and(|(module, name)| tables::carries_code(module, name)),
+            Node::Call(call) => {
+                self.names(call.callable).is_some_and(|(module, name)| tables::carries_code(module, name))
+            }
             _ => false,
         }
     }

@@ -126,7 +126,9 @@ impl Builder<'_> {
         };
         let unit = i64::try_from(record.checked_div(size).unwrap_or(1)).unwrap_or(i64::MAX);
         let mut outer = strides(&array.shape, array.fortran);
-        outer.iter_mut().for_each(|stride| *stride = stride.saturating_mul(unit));
+        for stride in &mut outer {
+            *stride = stride.saturating_mul(unit);
+        }
         outer.extend(strides(&own, false));
         let spec = ViewSpec {
             family: Family::Numpy,
@@ -227,7 +229,7 @@ mod tests {
             let view = &rebuilt.tensors[i].view;
             let mut out = vec![0; usize::try_from(view.nbytes()).unwrap()];
             let storage = &rebuilt.storages[view.storage().index()];
-            read_into(&streams, storage, view, &mut Scratch::default(), &mut out).unwrap();
+            read_into(&streams, storage, view, &mut Scratch::new(1 << 16), &mut out).unwrap();
             out
         };
         assert_eq!(bytes(0), [1, 3]);
