@@ -29,6 +29,11 @@ pub struct Limits {
     pub view_expansion: u64,
     /// Ratio of the inflated to the stored size of one archive member. Deflate itself cannot exceed 1,032.
     pub inflate_ratio: u64,
+    /// Bytes that a compressed file may expand to, however small it is. Together with the ratio, which a larger one has to
+    /// keep, it stops bombs: bzip2 and xz can write thousands of bytes for one.
+    pub expanded_free: u64,
+    /// Bytes that any compressed file may expand to. They go to a temporary file, which must not fill the disk.
+    pub expanded: u64,
     /// Members of one archive.
     pub entries: usize,
     /// Dimensions of one tensor (torch allows 64).
@@ -51,6 +56,8 @@ impl Default for Limits {
             extra_names: 100_000,
             view_expansion: 4_096,
             inflate_ratio: 1_100,
+            expanded_free: 256 << 20,
+            expanded: 1 << 40,
             entries: 10_000_000,
             rank: 64,
             index_bytes: 16 << 30,
@@ -82,6 +89,8 @@ pub enum LimitKind {
     ViewExpansion,
     /// [`Limits::inflate_ratio`]
     InflateRatio,
+    /// [`Limits::expanded`], [`Limits::expanded_free`]
+    Expanded,
     /// [`Limits::entries`]
     Entries,
     /// [`Limits::rank`]
@@ -103,6 +112,7 @@ impl std::fmt::Display for LimitKind {
             Self::ExtraNames => "names of shared containers",
             Self::ViewExpansion => "view expansion",
             Self::InflateRatio => "inflation ratio",
+            Self::Expanded => "expanded bytes",
             Self::Entries => "archive members",
             Self::Rank => "tensor dimensions",
             Self::IndexBytes => "bytes of indices",

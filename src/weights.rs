@@ -64,7 +64,10 @@ impl Checkpoint {
     pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self, Error> {
         let path = path.as_ref();
         let source = source(path).map_err(|e| Error::new(path, checkpoint::Error::Io(e)))?;
-        Self::new(path, &source, options)
+        let mut options = options.clone();
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        options.siblings.get_or_insert_with(|| folder.unwrap_or(Path::new(".")).to_owned());
+        Self::new(path, &source, &options)
     }
 
     /// Reads from anything with positions: a file, bytes in memory, ranges of an object store.

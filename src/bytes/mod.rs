@@ -2,16 +2,20 @@
 
 mod cursor;
 mod file;
+mod part;
 mod source;
 mod span;
+mod strided;
 
 pub use cursor::{Cursor, Error, ErrorKind};
 pub use file::FileSource;
 #[cfg(feature = "mmap")]
 pub use file::Mapping;
+pub(crate) use part::Part;
 pub use source::ReadAt;
 pub(crate) use source::{Positioned, read_vec};
 pub use span::{Offset, Span};
+pub(crate) use strided::Strided;
 
 /// A length as an index. Saturates on 32-bit machines, where the read that follows then fails.
 pub(crate) fn index(n: u64) -> usize {

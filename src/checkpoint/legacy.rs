@@ -7,7 +7,7 @@ use crate::rebuild::storage_keys;
 use crate::tensor::{StreamId, Streams};
 
 use super::run::{Ran, judge_bystander, run};
-use super::{Error, OpenOptions, Opened, Source, account};
+use super::{Error, OpenOptions, Opened, Origin, Source, account};
 
 /// The only version of the protocol that was ever written.
 const PROTOCOL: i64 = 1001;
@@ -56,6 +56,7 @@ pub(super) fn open(source: &Source, options: &OpenOptions) -> Result<Opened, Err
         storages: rebuilt.storages,
         tensors: rebuilt.tensors,
         tree: rebuilt.tree,
+        origin: Origin::default(),
     })
 }
 

@@ -3,20 +3,25 @@
 
 mod account;
 mod graft;
+mod companions;
+mod expand;
+mod layers;
 mod legacy;
+mod numpy;
 mod open;
 mod run;
 mod script;
 mod tar;
 mod zip;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::accounting::Accounting;
 use crate::bytes::ReadAt;
 use crate::limits::Limits;
 use crate::policy::{JudgedGlobal, Overrides, Use};
-use crate::tensor::{Storage, Streams, Tensor, Tree};
+use crate::tensor::{Storage, StreamId, Streams, Tensor, Tree};
 
 pub use open::open;
 
@@ -31,6 +36,50 @@ pub struct OpenOptions {
     pub skip_unresolved: bool,
     /// Refuses everything outside the allowlist, and any byte without a use.
     pub strict: bool,
+    /// The folder of the source, for files that hold some of its arrays (joblib before 0.10). None are opened without it.
+    pub siblings: Option<PathBuf>,
+    /// The folder for the temporary file that a compressed source is expanded into; the system's where `None`.
+    pub spool: Option<PathBuf>,
+    /// Whether arrays of `uint16` hold bfloat16, as `PaddlePaddle` writes them without saying so.
+    pub paddle_bf16: bool,
+}
+
+/// What lies between the file on disk and the checkpoint, or beside it.
+#[derive(Debug, Default)]
+pub struct Origin {
+    /// The file as it is on disk, where the checkpoint is inside of it.
+    pub outer: Option<Outer>,
+    /// Files beside it that hold some of its arrays.
+    pub companions: Vec<CompanionFile>,
+    /// The library whose objects the arrays are part of, where it is one that safetensors cannot give back.
+    pub library: Option<&'static str>,
+}
+
+/// A file that holds the checkpoint compressed, or as a member of an archive.
+pub struct Outer {
+    /// The file.
+    pub source: Arc<dyn ReadAt>,
+    /// What was undone, outermost first: `gzip`, `zip`.
+    pub layers: Vec<&'static str>,
+    /// Whether anything was expanded, so that positions inside are none of the file.
+    pub expanded: bool,
+}
+
+impl std::fmt::Debug for Outer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outer").field("layers", &self.layers).finish_non_exhaustive()
+    }
+}
+
+/// A file beside the checkpoint that holds one of its arrays.
+#[derive(Debug, Clone)]
+pub struct CompanionFile {
+    /// Its name.
+    pub name: Box<str>,
+    /// Its bytes.
+    pub stream: StreamId,
+    /// Where they went.
+    pub accounting: Accounting,
 }
 
 /// One pickle of a source.
@@ -67,6 +116,8 @@ pub struct Opened {
     pub tensors: Vec<Tensor>,
     /// Where they stand.
     pub tree: Tree,
+    /// What lies between the file and the checkpoint.
+    pub origin: Origin,
 }
 
 /// A use of a name that refuses a conversion, in its pickle.
@@ -136,6 +187,33 @@ pub enum Error {
     /// A recognised format that depickle does not support.
     #[error("{0} is not supported")]
     Unsupported(&'static str),
+    /// A compressed stream that is damaged or larger than it may be.
+    #[error("{packing}: {reason}")]
+    Packed {
+        /// How it is compressed.
+        packing: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file that the checkpoint keeps an array in.
+    #[error("{}: {reason}", file.escape_debug())]
+    Companion {
+        /// Its name, as the checkpoint has it.
+        file: Box<str>,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A limit was met.
+    #[error(transparent)]
+    Limit(#[from] crate::limits::LimitExceeded),
+    /// An array that is not as its header says.
+    #[error("{}{error}", place(entry.as_deref()))]
+    Array {
+        /// Member of the archive.
+        entry: Option<Box<str>>,
+        /// What is wrong.
+        error: crate::rebuild::ErrorKind,
+    },
     /// No model format at all.
     #[error("no checkpoint: not recognised as any model format")]
     NotApplicable,

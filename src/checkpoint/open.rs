@@ -3,36 +3,15 @@
 use crate::accounting::Accounting;
 use crate::container::{Archive, Format, TorchZip, detect};
 
-use super::{Error, OpenOptions, Opened, Source, legacy, run, script, tar, zip};
+use super::layers::{self, Found};
+use super::{Error, OpenOptions, Opened, Source, legacy, numpy, run, script, tar, zip};
 
 /// Opens a source of any supported format, recognised by content.
 ///
 /// # Errors
 /// An [`Error`] that keeps apart what is malformed, refused, unsupported and unreadable.
 pub fn open(source: &Source, options: &OpenOptions) -> Result<Opened, Error> {
-    let opened = match detect(source)? {
-        Format::Zip => {
-            let archive = Archive::open(source, &options.limits)?;
-            let Some(kind) = zip_kind(&archive) else {
-                return Err(Error::Unsupported("this kind of zip archive"));
-            };
-            if kind != "torch-zip" && kind != SCRIPT {
-                return Err(Error::Unsupported(kind));
-            }
-            match TorchZip::open(source, archive, &options.limits)? {
-                Some(torch) if kind == SCRIPT => script::open(source, &torch, options)?,
-                Some(torch) => zip::open(source, &torch, options)?,
-                None => return Err(Error::Unsupported("a zip archive without data.pkl")),
-            }
-        }
-        Format::TorchLegacy => legacy::open(source, options)?,
-        Format::Pickle => run::open_plain(source, options)?,
-        Format::Tar => tar::open(source, options)?,
-        Format::Npy => return Err(Error::Unsupported("a numpy file")),
-        Format::Safetensors => return Err(Error::Unsupported("a safetensors file (it holds no pickle)")),
-        Format::Packed(name) | Format::Foreign(name) => return Err(Error::Unsupported(name)),
-        Format::Unknown => return Err(Error::NotApplicable),
-    };
+    let opened = layers::open_all(source, options)?;
     if options.strict {
         check_strict(&opened)?;
     }
@@ -40,6 +19,40 @@ pub fn open(source: &Source, options: &OpenOptions) -> Result<Opened, Error> {
 }
 
 const SCRIPT: &str = "torchscript";
+
+/// Opens a source, or what it is wrapped around.
+pub(super) fn open_bare(source: &Source, options: &OpenOptions) -> Result<Found, Error> {
+    let opened = match detect(source)? {
+        Format::Zip => return open_zip(source, options),
+        Format::TorchLegacy => legacy::open(source, options)?,
+        Format::Pickle => run::open_plain(source, options)?,
+        Format::Tar => match tar::open(source, options)? {
+            Some(opened) => opened,
+            None => return layers::untar(source, options),
+        },
+        Format::Npy => numpy::open_npy(source, options)?,
+        Format::Safetensors => return Err(Error::Unsupported("a safetensors file (it holds no pickle)")),
+        Format::Packed(name) => return layers::unpack(source, name, options),
+        Format::Foreign(name) => return Err(Error::Unsupported(name)),
+        Format::Unknown => return Err(Error::NotApplicable),
+    };
+    Ok(Found::Opened(Box::new(opened)))
+}
+
+fn open_zip(source: &Source, options: &OpenOptions) -> Result<Found, Error> {
+    let archive = Archive::open(source, &options.limits)?;
+    let opened = match zip_kind(&archive) {
+        Some(kind @ ("torch-zip" | SCRIPT)) => match TorchZip::open(source, archive, &options.limits)? {
+            Some(torch) if kind == SCRIPT => script::open(source, &torch, options)?,
+            Some(torch) => zip::open(source, &torch, options)?,
+            None => return Err(Error::Unsupported("a zip archive without data.pkl")),
+        },
+        Some(kind) => return Err(Error::Unsupported(kind)),
+        None if numpy::is_npz(&archive) => numpy::open_npz(source, &archive, options)?,
+        None => return layers::unzip(source, &archive, options),
+    };
+    Ok(Found::Opened(Box::new(opened)))
+}
 
 /// Which writer's layout an archive has, by the members that only that writer makes.
 fn zip_kind(archive: &Archive) -> Option<&'static str> {

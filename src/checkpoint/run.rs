@@ -7,10 +7,11 @@ use crate::bytes::{Cursor, ReadAt, Span, read_vec};
 use crate::container::Storages;
 use crate::pickle::{Event, Graph, NodeId, Vm};
 use crate::policy::{Judgement, judge};
-use crate::rebuild::{self, Context, Rebuilt, allow};
-use crate::tensor::{Kind, Leaf, StreamId, Streams};
+use crate::rebuild::{self, Context, Raw, Rebuilt, allow};
+use crate::tensor::{EntryId, Kind, Leaf, Step, StreamId, Streams};
 
-use super::{Error, OpenOptions, Opened, PickleInfo, RefusedUse, Source};
+use super::companions::{self, Companions};
+use super::{Error, OpenOptions, Opened, Origin, PickleInfo, RefusedUse, Source};
 
 /// A pickle that ran to its end.
 pub(super) struct Ran {
@@ -21,6 +22,11 @@ pub(super) struct Ran {
     entry: Option<Box<str>>,
     judgement: Judgement,
     stream: StreamId,
+    /// Runs between its opcodes that are none: joblib's arrays, and the padding before them.
+    raw: Vec<Span>,
+    /// Bytes of the padding.
+    padding: u64,
+    companions: Companions,
 }
 
 /// Runs the pickle that begins `span` and judges what it did, also when it breaks off: Python runs a payload before it
@@ -32,23 +38,98 @@ pub(super) fn run(
     entry: Option<&str>,
     options: &OpenOptions,
 ) -> Result<Ran, Error> {
+    drive(streams, stream, span, (entry, false), options)
+}
+
+/// As [`run`], for a file of its own: what joblib writes between the opcodes is passed over.
+pub(super) fn run_file(
+    streams: &Streams,
+    stream: StreamId,
+    span: Span,
+    entry: Option<&str>,
+    options: &OpenOptions,
+) -> Result<Ran, Error> {
+    drive(streams, stream, span, (entry, true), options)
+}
+
+fn drive(
+    streams: &Streams,
+    stream: StreamId,
+    span: Span,
+    (entry, joblib): (Option<&str>, bool),
+    options: &OpenOptions,
+) -> Result<Ran, Error> {
     let entry: Option<Box<str>> = entry.map(Box::from);
-    let mut vm = Vm::new(Cursor::new(streams.stream(stream), span), &options.limits);
+    let source = streams.stream(stream);
+    let mut vm = Vm::new(Cursor::new(source, span), &options.limits);
+    if joblib {
+        vm = vm.pause_after_build();
+    }
+    let mut raw = RawData::default();
     let end = loop {
         match vm.run() {
             Ok(Event::Stop(root)) => break Ok(root),
-            Ok(Event::Built(_)) => {}
-            Err(error) => break Err(error),
+            Ok(Event::Built(built)) => {
+                if let Err(error) = raw.pass(&mut vm, built, source, entry.as_deref(), options) {
+                    break Err(error);
+                }
+            }
+            Err(error) => break Err(Error::Pickle { entry: entry.clone(), error }),
         }
     };
+    let RawData { spans: raw, padding } = raw;
     let span = Span::between(span.start(), vm.position().0);
     let graph = vm.into_graph();
     let allowed = |module: &str, name: &str| allow(module, name).is_some();
     let judgement = judge(&graph, &allowed, &options.overrides);
     match end {
-        Ok(root) => Ok(Ran { graph, root, span, entry, judgement, stream }),
+        Ok(root) => {
+            let companions = Companions::default();
+            Ok(Ran { graph, root, span, entry, judgement, stream, raw, padding, companions })
+        }
         Err(_) if !judgement.refusals.is_empty() => Err(refused(entry.as_deref(), &judgement, None)),
-        Err(error) => Err(Error::Pickle { entry, error }),
+        Err(error) => Err(error),
+    }
+}
+
+/// What joblib writes between the opcodes.
+#[derive(Default)]
+struct RawData {
+    spans: Vec<Span>,
+    padding: u64,
+}
+
+impl RawData {
+    /// Passes over what belongs to an object that was just built.
+    fn pass(
+        &mut self,
+        vm: &mut Vm<'_>,
+        built: NodeId,
+        source: &dyn ReadAt,
+        entry: Option<&str>,
+        options: &OpenOptions,
+    ) -> Result<(), Error> {
+        let raw = rebuild::raw(vm.graph(), built, &options.limits);
+        let raw = raw.map_err(|error| Error::Rebuild { entry: entry.map(Box::from), error })?;
+        let fail = |error| Error::Pickle { entry: entry.map(Box::from), error };
+        let (len, padded) = match raw {
+            None => return Ok(()),
+            Some(Raw::Pickle) => {
+                vm.nest(built);
+                return Ok(());
+            }
+            Some(Raw::Bytes { len, padded }) => (len, padded),
+        };
+        if padded {
+            let at = vm.skip_raw(built, 1).map_err(fail)?;
+            let mut count = [0];
+            source.read_exact_at(&mut count, at.start())?;
+            let padding = vm.skip_raw(built, u64::from(count[0])).map_err(fail)?;
+            self.padding = self.padding.saturating_add(1).saturating_add(padding.len());
+            self.spans.push(Span::between(at.start(), padding.end()));
+        }
+        self.spans.push(vm.skip_raw(built, len).map_err(fail)?);
+        Ok(())
     }
 }
 
@@ -160,31 +241,71 @@ impl Ran {
             .map_err(|error| Error::Rebuild { entry: self.entry.clone(), error })
     }
 
-    fn context<'a>(&self, storages: Option<&'a dyn Storages>, options: &'a OpenOptions) -> Context<'a> {
-        let OpenOptions { limits, skip_unresolved, .. } = options;
-        Context { stream: self.stream, storages, limits, skip_unresolved: *skip_unresolved }
+    fn context<'a>(&'a self, storages: Option<&'a dyn Storages>, options: &'a OpenOptions) -> Context<'a> {
+        let OpenOptions { limits, skip_unresolved, paddle_bf16, .. } = options;
+        Context {
+            storages,
+            skip_unresolved: *skip_unresolved,
+            companions: Some(&self.companions.arrays),
+            paddle_bf16: *paddle_bf16,
+            ..Context::new(self.stream, limits)
+        }
+    }
+
+    /// Interprets the object and gives it a place among what other parts of the source hold.
+    pub(super) fn rebuild_at(
+        &self,
+        streams: &mut Streams,
+        options: &OpenOptions,
+        rebuilt: Rebuilt,
+        at: (Option<EntryId>, Step),
+    ) -> Result<Rebuilt, Error> {
+        self.admit(streams, None, options)?;
+        rebuild::rebuild_at(&self.graph, self.root, self.context(None, options), streams, rebuilt, at)
+            .map_err(|error| Error::Rebuild { entry: self.entry.clone(), error })
+    }
+
+    /// The runs of its bytes that are opcodes.
+    fn opcodes(&self) -> Vec<Span> {
+        let mut runs = Vec::with_capacity(self.raw.len().saturating_add(1));
+        let mut at = self.span.start();
+        for raw in &self.raw {
+            runs.push(Span::between(at, raw.start()));
+            at = raw.end();
+        }
+        runs.push(Span::between(at, self.span.end()));
+        runs
+    }
+
+    /// Bytes of its opcodes, of the arrays between them, and of their padding.
+    fn lengths(&self) -> (u64, u64, u64) {
+        let opcodes = self.opcodes().iter().fold(0_u64, |n, run| n.saturating_add(run.len()));
+        let arrays = self.span.len().saturating_sub(opcodes).saturating_sub(self.padding);
+        (opcodes, arrays, self.padding)
     }
 
     /// What the manifest says of it.
     pub(super) fn info(&self, streams: &Streams) -> Result<PickleInfo, Error> {
         Ok(PickleInfo {
             entry: self.entry.clone(),
-            sha256: sha256(streams.stream(self.stream), self.span)?,
+            sha256: sha256(streams.stream(self.stream), self.opcodes())?,
             protocol: self.graph.protocol(),
             globals: self.judgement.globals.clone(),
         })
     }
 }
 
-fn sha256(source: &dyn ReadAt, span: Span) -> Result<String, Error> {
+fn sha256(source: &dyn ReadAt, runs: Vec<Span>) -> Result<String, Error> {
     /// Bytes hashed at a time.
     const BLOCK: u64 = 256 * 1024;
     let mut hasher = Sha256::new();
-    let mut at = span.start();
-    while at < span.end() {
-        let next = at.saturating_add(BLOCK).min(span.end());
-        hasher.update(read_vec(source, Span::between(at, next))?);
-        at = next;
+    for run in runs {
+        let mut at = run.start();
+        while at < run.end() {
+            let next = at.saturating_add(BLOCK).min(run.end());
+            hasher.update(read_vec(source, Span::between(at, next))?);
+            at = next;
+        }
     }
     Ok(crate::bytes::hex(&hasher.finalize()))
 }
@@ -193,21 +314,25 @@ fn sha256(source: &dyn ReadAt, span: Span) -> Result<String, Error> {
 pub(super) fn open_plain(source: &Source, options: &OpenOptions) -> Result<Opened, Error> {
     let mut streams = Streams::new(source.clone());
     let whole = Span::between(0, source.size());
-    let ran = match run(&streams, StreamId::SOURCE, whole, None, options) {
+    let mut ran = match run_file(&streams, StreamId::SOURCE, whole, None, options) {
         // Protocols 0 and 1 have no magic: what only looked like a pickle is no model file.
         Err(Error::Pickle { .. }) if first_byte(source)? != 0x80 => return Err(Error::NotApplicable),
         other => other?,
     };
+    if ran.judgement.refusals.is_empty() {
+        ran.companions = companions::open(&ran.graph, &mut streams, options)?;
+    }
     let rebuilt = ran.rebuild(&mut streams, None, options)?;
     let rest = Span::between(ran.span.end(), source.size());
     judge_bystander(&streams, StreamId::SOURCE, rest, None, options)?;
-    let pickle = ran.span.len();
-    let accounting =
-        Accounting { pickle, trailing: source.size().saturating_sub(pickle), ..Accounting::default() };
+    let (pickle, tensors, container) = ran.lengths();
+    let trailing = rest.len();
+    let accounting = Accounting { pickle, tensors, container, trailing, ..Accounting::default() };
+    let is_joblib = !(ran.raw.is_empty() && ran.companions.files.is_empty());
     let strays =
         (accounting.trailing > 0).then(|| format!("{} bytes follow the pickle", accounting.trailing));
     Ok(Opened {
-        container: "pickle",
+        container: if is_joblib { "joblib" } else { "pickle" },
         big_endian: false,
         pickles: vec![ran.info(&streams)?],
         accounting,
@@ -216,7 +341,31 @@ pub(super) fn open_plain(source: &Source, options: &OpenOptions) -> Result<Opene
         storages: rebuilt.storages,
         tensors: rebuilt.tensors,
         tree: rebuilt.tree,
+        origin: Origin { outer: None, library: library(&ran), companions: ran.companions.files },
     })
+}
+
+/// Libraries whose estimators, models and tables are more than their arrays, by the module that their classes are in.
+const LIBRARIES: &[(&str, &str)] = &[
+    ("sklearn", "scikit-learn"),
+    ("gensim", "gensim"),
+    ("pandas", "pandas"),
+    ("scipy", "scipy"),
+    ("xgboost", "XGBoost"),
+    ("lightgbm", "LightGBM"),
+    ("statsmodels", "statsmodels"),
+    ("hmmlearn", "hmmlearn"),
+    ("imblearn", "imbalanced-learn"),
+];
+
+fn library(ran: &Ran) -> Option<&'static str> {
+    let names = |module: &str| {
+        ran.judgement.globals.iter().any(|global| {
+            let top = global.name.split('.').next();
+            top == Some(module) && !global.name.starts_with("sklearn.externals.joblib")
+        })
+    };
+    LIBRARIES.iter().find(|(module, _)| names(module)).map(|(_, library)| *library)
 }
 
 fn first_byte(source: &Source) -> Result<u8, Error> {

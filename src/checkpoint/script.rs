@@ -5,7 +5,7 @@ use crate::rebuild::Rebuilt;
 use crate::tensor::{Step, Streams};
 
 use super::graft::{graft, holds_tensors};
-use super::{Error, OpenOptions, Opened, Source, account, run, zip};
+use super::{Error, OpenOptions, Opened, Origin, Source, account, run, zip};
 
 /// Pickles beside `data.pkl`: name, where its tensors stand in the tree, and the folder of its records.
 const FURTHER: &[(&str, &str, &str)] = &[
@@ -59,6 +59,7 @@ pub(super) fn open(source: &Source, torch: &TorchZip, options: &OpenOptions) -> 
         strays,
         streams,
         storages: rebuilt.storages,
+        origin: Origin::default(),
         tensors: rebuilt.tensors,
         tree: rebuilt.tree,
     })

@@ -8,13 +8,11 @@ use crate::rebuild::{Rebuilt, storage_class};
 use crate::tensor::{StreamId, Streams};
 
 use super::run::{Ran, judge_bystander, run};
-use super::{Error, OpenOptions, Opened, PickleInfo, Source, account};
+use super::{Error, OpenOptions, Opened, Origin, PickleInfo, Source, account};
 
-/// Opens the archive.
-pub(super) fn open(source: &Source, options: &OpenOptions) -> Result<Opened, Error> {
-    let Some(tar) = Tar::open(source, &options.limits)? else {
-        return Err(Error::Unsupported("a tar archive that is no checkpoint of torch"));
-    };
+/// Opens the archive; `None` where it is no checkpoint of torch.
+pub(super) fn open(source: &Source, options: &OpenOptions) -> Result<Option<Opened>, Error> {
+    let Some(tar) = Tar::open(source, &options.limits)? else { return Ok(None) };
     let mut reading =
         Reading { options, streams: Streams::new(source.clone()), pickles: Vec::new(), after: 0 };
     let mut tables = TorchTar::default();
@@ -48,7 +46,7 @@ pub(super) fn open(source: &Source, options: &OpenOptions) -> Result<Opened, Err
     if trailing > 0 {
         strays.push(format!("{trailing} bytes follow the archive"));
     }
-    Ok(opened(streams, pickles, accounting, strays, rebuilt))
+    Ok(Some(opened(streams, pickles, accounting, strays, rebuilt)))
 }
 
 fn opened(
@@ -69,6 +67,7 @@ fn opened(
         storages,
         tensors,
         tree,
+        origin: Origin::default(),
     }
 }
 

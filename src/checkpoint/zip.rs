@@ -6,7 +6,7 @@ use crate::bytes::Span;
 use crate::container::{Member, Method, Storages, TorchZip};
 use crate::tensor::{StreamId, Streams};
 
-use super::{Error, OpenOptions, Opened, Source, account, run};
+use super::{Error, OpenOptions, Opened, Origin, Source, account, run};
 
 /// Judges a member that is neither the pickle nor a storage, as a pickle if it is one.
 pub(super) fn judge_member(
@@ -72,5 +72,6 @@ pub(super) fn open(source: &Source, torch: &TorchZip, options: &OpenOptions) -> 
         storages: rebuilt.storages,
         tensors: rebuilt.tensors,
         tree: rebuilt.tree,
+        origin: Origin::default(),
     })
 }

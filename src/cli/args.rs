@@ -143,6 +143,10 @@ pub(crate) struct SelectArgs {
     /// What becomes of names that show the same data
     #[arg(long, value_name = "HOW", value_enum, default_value_t = AliasChoice(Aliases::Auto))]
     pub(crate) aliases: AliasChoice,
+
+    /// Read arrays of uint16 as bfloat16, which `PaddlePaddle` writes without saying so
+    #[arg(long)]
+    pub(crate) paddle_bf16: bool,
 }
 
 /// What is let through.

@@ -70,6 +70,7 @@ fn options(args: &ConvertArgs) -> Options {
             overrides: Overrides { names, unknown: !unknown.is_empty() },
             skip_unresolved: trust.skip_unresolved,
             strict: trust.strict,
+            paddle_bf16: select.paddle_bf16,
             ..OpenOptions::default()
         },
         plan: plan::Options {
@@ -159,7 +160,8 @@ impl Run<'_> {
         if input.is_found() && matches!(detect(&*source), Ok(Format::Safetensors)) {
             return Ok(None);
         }
-        let options = Options { manifest: job.manifest.clone(), ..self.options.clone() };
+        let mut options = Options { manifest: job.manifest.clone(), ..self.options.clone() };
+        options.open.siblings = input.folder();
         convert_source(&source, input.path(), &job.output, &options, self.bars).map(Some)
     }
 

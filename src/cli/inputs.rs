@@ -55,6 +55,13 @@ impl Input {
         }
     }
 
+    /// The folder that it lies in, where some of its arrays may have files of their own.
+    pub(crate) fn folder(&self) -> Option<PathBuf> {
+        let Source::File(path) = &self.source else { return None };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        Some(folder.unwrap_or(Path::new(".")).to_owned())
+    }
+
     /// As the user knows it, for documents.
     pub(crate) fn name(&self) -> String {
         match &self.source {

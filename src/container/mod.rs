@@ -5,6 +5,7 @@
 mod detect;
 mod error;
 mod script;
+mod npy;
 mod storages;
 mod torch_legacy;
 mod torch_tar;
@@ -15,6 +16,7 @@ pub use detect::{Format, detect};
 pub use error::{Error, ErrorKind};
 pub use script::{Classes, ScriptRecords};
 pub use storages::{Numbered, ScriptClass, Storages};
+pub use npy::Npy;
 pub use torch_legacy::{MAGIC as LEGACY_MAGIC, TorchLegacy};
 pub use torch_tar::{Tar, TorchTar};
 pub use torch_zip::TorchZip;

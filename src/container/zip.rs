@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::sync::Arc;
 
 use zip::read::{ArchiveOffset, Config, ZipArchive, ZipReadOptions};
@@ -116,6 +116,7 @@ impl Archive {
             headers.push(header);
             archive.members.push(member);
         }
+        archive.check_inner_ends(&end)?;
         archive.index_names()?;
         let strays = end.directory.walk(source, &archive.members)?;
         archive.strays.extend(strays);
@@ -175,6 +176,35 @@ impl Archive {
         }
     }
 
+    /// The first bytes of a member, inflated, at most `n`. They are not verified.
+    ///
+    /// # Errors
+    /// Where reading fails or the compressed data is damaged.
+    pub fn head(&self, source: &dyn ReadAt, member: &Member, n: u64) -> Result<Vec<u8>, Error> {
+        let n = n.min(member.size);
+        let fail = |e| Error::io(Some(&member.name), member.data.start(), e);
+        match member.method {
+            Method::Stored => {
+                let start = member.data.start();
+                read_vec(source, Span::between(start, start.saturating_add(n))).map_err(fail)
+            }
+            Method::Deflated => {
+                let mut reader = Positioned::new(source);
+                reader.seek(io::SeekFrom::Start(member.data.start())).map_err(fail)?;
+                let mut bytes = Vec::new();
+                let mut inflated = flate2::read::DeflateDecoder::new(reader.take(member.data.len()));
+                inflated.by_ref().take(n).read_to_end(&mut bytes).map_err(|e| {
+                    Error::new(
+                        Some(&member.name),
+                        member.data.start(),
+                        ErrorKind::Archive(Arc::new(e.into())),
+                    )
+                })?;
+                Ok(bytes)
+            }
+        }
+    }
+
     /// Checks the bytes of a stored member against its checksum, in fixed memory.
     ///
     /// # Errors
@@ -194,6 +224,22 @@ impl Archive {
         let got = hasher.finalize();
         let wrong = || Error::new(Some(&member.name), member.data.start(), ErrorKind::Crc { got, stated });
         if got == stated { Ok(()) } else { Err(wrong()) }
+    }
+
+    /// Further end records are data of a stored member, or else a second archive that some reader may take.
+    fn check_inner_ends(&self, end: &EndRecord) -> Result<(), Error> {
+        let inside = |at: &u64| {
+            self.members.iter().any(|member| {
+                let data = member.data;
+                let end = at.saturating_add(END_RECORD_LEN);
+                member.method == Method::Stored && data.start() <= *at && end <= data.end()
+            })
+        };
+        if end.inner.iter().all(inside) {
+            return Ok(());
+        }
+        let found = end.inner.len().saturating_add(1);
+        Err(Error::new(None, end.at, ErrorKind::EndRecords { found }))
     }
 
     /// Torch finds records whatever their letter case; Python's reader does not. Names that differ in it alone, or not
@@ -254,6 +300,8 @@ impl Archive {
 
 /// The one end-of-directory record.
 struct EndRecord {
+    /// Others before it, which have to lie inside stored members: archives in the archive.
+    inner: Vec<u64>,
     at: u64,
     end: u64,
     comment: u64,
@@ -319,14 +367,21 @@ impl EndRecord {
                 let comment = record.last_chunk::<2>().map_or(0, |c| u64::from(u16::from_le_bytes(*c)));
                 let end = at.saturating_add(END_RECORD_LEN).saturating_add(comment);
                 if end <= size {
-                    found.push((Self { at, end, comment, directory: Directory::default() }, record.to_vec()));
+                    let found_here =
+                        Self { inner: Vec::new(), at, end, comment, directory: Directory::default() };
+                    found.push((found_here, record.to_vec()));
                 }
             }
         }
         let count = found.len();
-        let Some((mut end, record)) = found.pop().filter(|_| count == 1) else {
-            return Err(Error::new(None, size, ErrorKind::EndRecords { found: count }));
-        };
+        let several = || Error::new(None, size, ErrorKind::EndRecords { found: count });
+        let (mut end, record) = found.pop().ok_or_else(several)?;
+        end.inner = found.iter().map(|(other, _)| other.at).collect();
+        // One that lies among the members may be part of one; the last must then end the file for every reader.
+        let start = u64::from(u32_at(&record, 12));
+        if !end.inner.is_empty() && (end.end != size || end.inner.iter().any(|at| *at >= start)) {
+            return Err(several());
+        }
         end.directory = end.check_directory(source, &record)?;
         Ok(end)
     }

@@ -91,7 +91,9 @@ pub fn convert(
         return Err(Error::new(input, ErrorKind::OutputIsInput(output.display().to_string())));
     }
     let source: Arc<dyn ReadAt> = Arc::new(source);
-    convert_source(&source, input, output, options, progress)
+    let mut options = options.clone();
+    options.open.siblings.get_or_insert_with(|| folder_of(input).to_owned());
+    convert_source(&source, input, output, &options, progress)
 }
 
 /// Converts a source that is open already. `name` is what the manifest calls it.
@@ -106,8 +108,14 @@ pub fn convert_source(
     progress: &dyn Progress,
 ) -> Result<Converted, Error> {
     let error = |kind: ErrorKind| Error::new(name, kind);
-    let opened = checkpoint::open(source, &options.open).map_err(|e| error(e.into()))?;
-    let planned = plan::plan(&opened.tree, &opened.tensors, &options.plan).map_err(|e| error(e.into()))?;
+    let mut open = options.open.clone();
+    // Beside the output there is room for what it takes; a temporary folder is often in memory.
+    let beside = folder_of(output);
+    open.spool = open.spool.or_else(|| beside.is_dir().then(|| beside.to_owned()));
+    let opened = checkpoint::open(source, &open).map_err(|e| error(e.into()))?;
+    let mut planned =
+        plan::plan(&opened.tree, &opened.tensors, &options.plan).map_err(|e| error(e.into()))?;
+    planned.notes.extend(opened.origin.library.map(Note::ArraysOnly));
     let job = Job { opened, plan: planned, options };
     if options.dry_run {
         return Ok(job.summary(output));
@@ -149,11 +157,16 @@ impl Job<'_> {
             Some(Item { name: &planned.name, view: self.view(planned.tensor)?, cast })
         });
         let items: Vec<Item<'_>> = items.collect();
-        let write = WriteOptions { jobs, digests, source_digest: digests };
+        // Of a file around the checkpoint the digest is taken by itself.
+        let whole = self.opened.origin.outer.is_none();
+        let write = WriteOptions { jobs, digests, source_digest: digests && whole };
         let (streams, storages) = (&self.opened.streams, &self.opened.storages);
         let written =
             output::write(&weights, streams, storages, &items, &self.plan.metadata, write, progress);
         let written = written.map_err(fail)?;
+        self.check_unchanged().map_err(|error| {
+            fail(output::Error { path: name.to_owned(), kind: output::ErrorKind::Changed(error) })
+        })?;
         drop(items);
         let manifest_path = manifest.as_ref().map(|staged| staged.target().to_owned());
         if let Some(manifest) = manifest {
@@ -188,9 +201,18 @@ impl Job<'_> {
         let view =
             |planned: &plan::Planned| tensors.get(planned.tensor.index()).map(|tensor| tensor.view.storage());
         let needed: BTreeSet<StorageId> = self.plan.tensors.iter().filter_map(view).collect();
-        let folder =
-            output.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = folder_of(output);
         output::spool(&mut self.opened.streams, &mut self.opened.storages, needed, folder, jobs, progress)
+    }
+
+    /// Fails where a file around or beside the checkpoint has changed since it was opened.
+    fn check_unchanged(&self) -> std::io::Result<()> {
+        let origin = &self.opened.origin;
+        origin.outer.as_ref().map_or(Ok(()), |outer| outer.source.check_unchanged())?;
+        origin
+            .companions
+            .iter()
+            .try_for_each(|file| self.opened.streams.stream(file.stream).check_unchanged())
     }
 
     fn manifest_path(&self, output: &Path) -> Option<PathBuf> {
@@ -255,6 +277,11 @@ impl Job<'_> {
         };
         self.options.open.overrides.names.iter().filter(|name| named(name)).cloned().collect()
     }
+}
+
+/// The folder that a file lies in.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Whether two paths are one file, through links too.

@@ -6,14 +6,14 @@ use std::path::Path;
 use crate::bytes::ReadAt;
 use crate::checkpoint::PickleInfo;
 use crate::custody::{
-    Accounted, AliasRecord, Digests, EncodingRecord, GlobalRecord, Lazy, LeftOutRecord, Manifest,
+    Accounted, AliasRecord, Digests, EncodingRecord, GlobalRecord, Inside, Lazy, LeftOutRecord, Manifest,
     OptionsRecord, OutputRecord, PickleRecord, Piece, SCHEMA, SourceRecord, Target, TensorRecord, TensorSet,
     Tool, ValuesRecord,
 };
 use crate::error::{Error, ErrorKind};
 use crate::output::{self, Digest, Staged, Written, WrittenTensor};
 use crate::plan::{self, Aliases, NameRule, Planned};
-use crate::tensor::Tensor;
+use crate::tensor::{Storage, Tensor};
 
 use super::Job;
 
@@ -48,7 +48,7 @@ impl Record<'_> {
             schema: SCHEMA.to_owned(),
             tool: Tool::this(),
             options: self.options(),
-            sources: vec![self.source_record(path)],
+            sources: self.sources(path)?,
             tensors: Lazy(|| self.tensors()),
             aliases: Lazy(|| self.aliases()),
             left_out: left_out.collect(),
@@ -94,21 +94,58 @@ impl Record<'_> {
             .to_owned(),
             inert,
             skip_unresolved: open.skip_unresolved,
+            paddle_bf16: open.paddle_bf16,
         }
     }
 
-    fn source_record(&self, path: String) -> SourceRecord {
+    /// The checkpoint, and the files beside it that hold some of its arrays.
+    fn sources(&self, path: String) -> Result<Vec<SourceRecord>, Error> {
         let opened = &self.job.opened;
-        SourceRecord {
+        let mut sources = vec![self.source_record(path)?];
+        for file in &opened.origin.companions {
+            let stream = opened.streams.stream(file.stream);
+            sources.push(SourceRecord {
+                path: file.name.to_string(),
+                size: stream.size(),
+                sha256: self.digest(stream)?,
+                container: "joblib-companion".to_owned(),
+                byteorder: "little".to_owned(),
+                expected: Vec::new(),
+                pickles: Vec::new(),
+                accounting: Accounted::Plain(file.accounting),
+            });
+        }
+        Ok(sources)
+    }
+
+    fn digest(&self, stream: &dyn ReadAt) -> Result<String, Error> {
+        output::digest_of(stream)
+            .map(|digest| digest.to_string())
+            .map_err(|error| Error::new(self.name, crate::checkpoint::Error::Io(error)))
+    }
+
+    fn source_record(&self, path: String) -> Result<SourceRecord, Error> {
+        let opened = &self.job.opened;
+        let accounting = Accounted::Plain(opened.accounting);
+        let (sha256, container, accounting) = match &opened.origin.outer {
+            None => (text(self.written.source_sha256.as_ref()), opened.container.to_owned(), accounting),
+            Some(outer) => {
+                let inside = Inside { size: opened.streams.source().size(), accounting: opened.accounting };
+                let expanded = Accounted::Compressed { compressed: outer.source.size(), inside };
+                let container = format!("{}+{}", outer.layers.join("+"), opened.container);
+                (self.digest(&*outer.source)?, container, if outer.expanded { expanded } else { accounting })
+            }
+        };
+        Ok(SourceRecord {
             path,
             size: self.source.size(),
-            sha256: text(self.written.source_sha256.as_ref()),
-            container: opened.container.to_owned(),
+            sha256,
+            container,
             byteorder: if opened.big_endian { "big" } else { "little" }.to_owned(),
             expected: Vec::new(),
             pickles: opened.pickles.iter().map(pickle).collect(),
-            accounting: Accounted::Plain(opened.accounting),
-        }
+            accounting,
+        })
     }
 
     fn pairs(&self) -> impl Iterator<Item = (&Planned, &WrittenTensor, &Tensor)> {
@@ -132,7 +169,7 @@ impl Record<'_> {
             nbytes: end.saturating_sub(start),
             sha256: text(written.sha256.as_ref()),
             from: vec![Piece {
-                source: 0,
+                source: storage.map_or(0, |storage| self.source_of(storage)),
                 path: self.job.opened.tree.path(planned.entry),
                 entry: storage.and_then(|storage| storage.entry.as_deref()).map(str::to_owned),
                 storage: storage
@@ -146,6 +183,14 @@ impl Record<'_> {
             to: Target { output: 0, offsets: [start, end] },
             encoding: encoding(written, tensor),
         }
+    }
+
+    /// Position of the source that a storage lies in.
+    fn source_of(&self, storage: &Storage) -> u64 {
+        let companions = &self.job.opened.origin.companions;
+        let entry = storage.entry.as_deref();
+        let position = companions.iter().position(|file| Some(&*file.name) == entry);
+        position.map_or(0, |i| crate::bytes::length(i).saturating_add(1))
     }
 
     fn aliases(&self) -> impl Iterator<Item = AliasRecord> {

@@ -57,6 +57,7 @@ impl Tool {
 }
 
 /// Every option that changes bytes.
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct OptionsRecord {
@@ -80,6 +81,9 @@ pub struct OptionsRecord {
     pub inert: Vec<String>,
     /// `--skip-unresolved`
     pub skip_unresolved: bool,
+    /// `--paddle-bf16`
+    #[serde(default)]
+    pub paddle_bf16: bool,
 }
 
 /// A file that was read.

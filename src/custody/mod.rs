@@ -7,8 +7,8 @@ mod verify;
 pub use digest::TensorSet;
 pub(crate) use manifest::Lazy;
 pub use manifest::{
-    Accounted, AliasRecord, Digests, EncodingRecord, Expected, GlobalRecord, LeftOutFile, LeftOutRecord,
-    Manifest, OptionsRecord, OutputRecord, PickleRecord, Piece, Region, SCHEMA, SourceRecord, Target,
-    TensorRecord, Tool, ValuesRecord,
+    Accounted, AliasRecord, Digests, EncodingRecord, Expected, GlobalRecord, Inside, LeftOutFile,
+    LeftOutRecord, Manifest, OptionsRecord, OutputRecord, PickleRecord, Piece, Region, SCHEMA, SourceRecord,
+    Target, TensorRecord, Tool, ValuesRecord,
 };
 pub use verify::{Check, Report, VerifyError, manifest_name, verify};

@@ -1,9 +1,10 @@
 //! [`Digest`], and the digest of a tensor without writing it.
 
-use std::fmt;
+use std::{fmt, io};
 
 use sha2::{Digest as _, Sha256};
 
+use crate::bytes::{ReadAt, Span, read_vec};
 use crate::tensor::{Cast, ReadError, Reader, Scratch, Storage, Streams, View};
 
 /// A SHA-256 digest; shown as lower-case hex.
@@ -26,6 +27,23 @@ impl From<Sha256> for Digest {
     fn from(hash: Sha256) -> Self {
         Self(hash.finalize().into())
     }
+}
+
+/// The digest of a whole source.
+///
+/// # Errors
+/// Those of reading it.
+pub fn digest_of(source: &dyn ReadAt) -> io::Result<Digest> {
+    /// Bytes read at a time.
+    const BLOCK: u64 = 1 << 20;
+    let mut hash = Sha256::new();
+    let mut at = 0;
+    while at < source.size() {
+        let span = Span::between(at, at.saturating_add(BLOCK).min(source.size()));
+        hash.update(read_vec(source, span)?);
+        at = span.end();
+    }
+    Ok(hash.into())
 }
 
 /// The digests of a tensor.

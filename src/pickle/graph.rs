@@ -186,6 +186,8 @@ pub struct Changes {
     pub appended: Vec<NodeId>,
     /// Raw bytes that the container found right after the `BUILD` (joblib arrays).
     pub raw: Option<Span>,
+    /// The object of a complete pickle that stands right after the `BUILD` (joblib's arrays of objects).
+    pub nested: Option<NodeId>,
 }
 
 impl Call {
@@ -204,6 +206,16 @@ impl Call {
         self.state.into_iter().chain(self.more.iter().flat_map(|more| more.states.iter().copied()))
     }
 
+    /// Raw bytes right after the `BUILD`.
+    pub fn raw(&self) -> Option<Span> {
+        self.more.as_ref().and_then(|more| more.raw)
+    }
+
+    /// The object of a complete pickle right after the `BUILD`.
+    pub fn nested(&self) -> Option<NodeId> {
+        self.more.as_ref().and_then(|more| more.nested)
+    }
+
     pub(super) fn more(&mut self) -> &mut Changes {
         self.more.get_or_insert_default()
     }
@@ -220,6 +232,8 @@ pub struct Global {
     pub count: u64,
     /// The first of them, from the start of the pickle.
     pub offset: Offset,
+    /// The lowest protocol in force where it is referred to: below 3, names of Python 2 are renamed.
+    pub protocol: u8,
 }
 
 /// The objects of one pickle.
@@ -370,7 +384,8 @@ impl Graph {
                     each(*key);
                     each(*value);
                 });
-                call.appended().iter().copied().for_each(each);
+                call.appended().iter().copied().for_each(&mut *each);
+                call.nested().into_iter().for_each(each);
             }
             _ => {}
         }

@@ -27,6 +27,11 @@ pub struct Vm<'a> {
     limits: &'a Limits,
     start: u64,
     pause_after_build: bool,
+    /// Where the current pickle begins: the whole, or one that stands between its opcodes.
+    begin: u64,
+    /// The protocol that the current pickle declares.
+    protocol: u8,
+    suspended: Option<Box<Suspended>>,
     graph: Graph,
     stack: Vec<NodeId>,
     marks: Vec<usize>,
@@ -41,6 +46,17 @@ impl std::fmt::Debug for Vm<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Vm").field("cursor", &self.cursor).field("graph", &self.graph).finish_non_exhaustive()
     }
+}
+
+/// A pickle that waits for the end of the one between its opcodes.
+#[derive(Default)]
+struct Suspended {
+    stack: Vec<NodeId>,
+    marks: Vec<usize>,
+    memo: Memo,
+    begin: u64,
+    protocol: u8,
+    built: Option<NodeId>,
 }
 
 type Done = Result<(), ErrorKind>;
@@ -59,11 +75,15 @@ impl<'a> Vm<'a> {
         let mut graph = Graph::default();
         graph.nodes.extend([Node::None, Node::Bool(false), Node::Bool(true), Node::Tuple(Box::new([]))]);
         graph.nodes.extend(SHARED_INTS.map(Node::Int));
+        let cursor_start = cursor.position().0;
         Self {
-            start: cursor.position().0,
+            start: cursor_start,
             cursor,
             limits,
             pause_after_build: false,
+            begin: cursor_start,
+            protocol: 0,
+            suspended: None,
             graph,
             stack: Vec::new(),
             marks: Vec::new(),
@@ -128,6 +148,37 @@ impl<'a> Vm<'a> {
         }
         self.frame_end = None;
         Ok(span)
+    }
+
+    /// Takes what follows as a complete pickle of its own, with its own stack and memo, whose object belongs to the one
+    /// just built. Its nodes join the graph; there is no pause in it, and none stands inside it.
+    pub fn nest(&mut self, built: NodeId) {
+        let outer = Suspended {
+            stack: std::mem::take(&mut self.stack),
+            marks: std::mem::take(&mut self.marks),
+            memo: std::mem::take(&mut self.memo),
+            begin: std::mem::replace(&mut self.begin, self.cursor.position().0),
+            protocol: std::mem::take(&mut self.protocol),
+            built: Some(built),
+        };
+        self.suspended.get_or_insert_with(|| Box::new(outer));
+        self.frame_end = None;
+    }
+
+    /// Goes on with the pickle that waited, if one did.
+    fn resume(&mut self, root: NodeId) -> bool {
+        let Some(outer) = self.suspended.take() else { return false };
+        self.stack = outer.stack;
+        self.marks = outer.marks;
+        self.memo = outer.memo;
+        self.begin = outer.begin;
+        self.protocol = outer.protocol;
+        self.frame_end = None;
+        let built = outer.built.and_then(|built| self.graph.nodes.get_mut(built.index()));
+        if let Some(Node::Call(call)) = built {
+            call.more().nested = Some(root);
+        }
+        true
     }
 
     /// Position of the next opcode, absolute in the stream; after `STOP`, the end of the pickle.
@@ -197,7 +248,7 @@ impl<'a> Vm<'a> {
         match op.opcode.code {
             code::PROTO => self.proto(offset, &op.arg)?,
             code::FRAME => self.frame(offset, &op.arg),
-            code::STOP => return self.stop(offset).map(Some),
+            code::STOP => return self.stop(offset),
             code::NONE => self.stack.push(NONE),
             code::NEWFALSE => self.stack.push(FALSE),
             code::NEWTRUE => self.stack.push(TRUE),
@@ -264,10 +315,13 @@ impl<'a> Vm<'a> {
         if protocol > NEWEST {
             return Err(ErrorKind::UnsupportedProtocol(protocol));
         }
-        if offset.0 != self.start {
+        if offset.0 != self.begin {
             self.anomaly(offset, AnomalyKind::Protocol);
         }
-        self.graph.protocol = protocol;
+        self.protocol = protocol;
+        if self.suspended.is_none() {
+            self.graph.protocol = protocol;
+        }
         Ok(())
     }
 
@@ -282,7 +336,7 @@ impl<'a> Vm<'a> {
         self.frame_end = fits.then(|| self.cursor.position().0.saturating_add(declared));
     }
 
-    fn stop(&mut self, offset: Offset) -> Result<Event, ErrorKind> {
+    fn stop(&mut self, offset: Offset) -> Result<Option<Event>, ErrorKind> {
         let root = self.pop()?;
         if !self.stack.is_empty() || !self.marks.is_empty() {
             self.anomaly(offset, AnomalyKind::StackLeft);
@@ -290,7 +344,7 @@ impl<'a> Vm<'a> {
         if self.frame_end.is_some_and(|end| end > self.cursor.position().0) {
             self.anomaly(offset, AnomalyKind::Frame);
         }
-        Ok(Event::Stop(root))
+        Ok((!self.resume(root)).then_some(Event::Stop(root)))
     }
 
     // Values.
@@ -489,7 +543,8 @@ impl<'a> Vm<'a> {
             _ if state == NONE => return Ok(None),
             found => return Err(wrong_target(found, "an object made by a call")),
         }
-        Ok(self.pause_after_build.then_some(Event::Built(target)))
+        let pause = self.pause_after_build && self.suspended.is_none();
+        Ok(pause.then_some(Event::Built(target)))
     }
 
     // Memo.
@@ -571,11 +626,13 @@ impl<'a> Vm<'a> {
         } else {
             let (module, name) = key.clone();
             self.graph.names.insert(key, next);
-            self.graph.globals.push(Global { module, name, count: 0, offset });
+            let protocol = self.protocol;
+            self.graph.globals.push(Global { module, name, count: 0, offset, protocol });
             next
         };
         if let Some(global) = self.graph.globals.get_mut(id.index()) {
             global.count = global.count.saturating_add(1);
+            global.protocol = global.protocol.min(self.protocol);
         }
         self.add(Node::Global(id))
     }

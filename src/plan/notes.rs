@@ -64,6 +64,8 @@ pub enum Note {
     },
     /// `--dtype` was given and no tensor needs it.
     NothingToCast(Dtype),
+    /// The arrays are part of objects of a library, which safetensors cannot give back.
+    ArraysOnly(&'static str),
 }
 
 /// How many names show data that an earlier name shows already.
@@ -120,6 +122,9 @@ impl fmt::Display for Note {
                 Count(*tensors, "tensor"),
                 Size(*bytes)
             ),
+            Self::ArraysOnly(library) => {
+                write!(f, "safetensors holds arrays only and cannot rebuild an object of {library}")
+            }
             Self::NothingToCast(dtype) => write!(f, "--dtype {dtype}: no tensor to cast"),
         }
     }

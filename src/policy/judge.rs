@@ -67,7 +67,7 @@ impl Judgement {
 /// allowlist, by module and name.
 pub fn judge(graph: &Graph, allowed: &dyn Fn(&str, &str) -> bool, overrides: &Overrides) -> Judgement {
     let called: HashSet<NodeId> = graph.calls().map(|(_, call)| call.callable).collect();
-    let harmless = |global: &Global| allowed(canonical(&global.module, graph.protocol()), &global.name);
+    let harmless = |global: &Global| allowed(canonical(&global.module, global.protocol), &global.name);
     let judge = Judge { graph, allowed: graph.globals().iter().map(harmless).collect(), called };
     let mut calls = vec![0_u64; graph.globals().len()];
     let mut verdicts: BTreeMap<String, (u64, Verdict)> = BTreeMap::new();
@@ -97,7 +97,8 @@ pub fn judge(graph: &Graph, allowed: &dyn Fn(&str, &str) -> bool, overrides: &Ov
     }
     let excused = judge.excused();
     for ((i, global), calls) in graph.globals().iter().enumerate().zip(calls) {
-        let name = judge.name(&global.module, &global.name);
+        let module = canonical(&global.module, global.protocol);
+        let name = format!("{module}.{}", global.name);
         let reference = if excused.contains(&i) { Verdict::Inert } else { judge.reference(i, global) };
         let count = if calls > 0 { calls } else { global.count };
         note(&name, count, reference, global.offset, &|| name.escape_debug().to_string());
@@ -122,11 +123,7 @@ impl<'a> Judge<'a> {
     fn names(&self, id: NodeId) -> Option<(&'a str, &'a str)> {
         let graph = self.graph;
         let global = graph.as_global(id)?;
-        Some((canonical(&global.module, graph.protocol()), &global.name))
-    }
-
-    fn name(&self, module: &str, name: &str) -> String {
-        format!("{}.{name}", canonical(module, self.graph.protocol()))
+        Some((canonical(&global.module, global.protocol), &global.name))
     }
 
     fn is_allowed(&self, index: usize) -> bool {
@@ -135,7 +132,7 @@ impl<'a> Judge<'a> {
 
     /// A name that is only referred to.
     fn reference(&self, index: usize, global: &Global) -> Verdict {
-        let (module, name) = (canonical(&global.module, self.graph.protocol()), &*global.name);
+        let (module, name) = (canonical(&global.module, global.protocol), &*global.name);
         match () {
             () if self.is_allowed(index) => Verdict::Allowed,
             () if tables::is_data_only(module, name) => Verdict::Inert,
@@ -152,7 +149,10 @@ impl<'a> Judge<'a> {
         {
             return Verdict::Allowed;
         }
-        let Some((module, name)) = self.names(callable) else { return Verdict::Dangerous };
+        let Some((module, name)) = self.names(callable) else {
+            let honest = self.is_by_value(call, callable);
+            return if honest { Verdict::Inert } else { Verdict::Dangerous };
+        };
         match () {
             () if tables::is_data_only(module, name) => Verdict::Inert,
             () if self.is_honest_form(module, name, call, id) => Verdict::Inert,
@@ -198,8 +198,55 @@ impl<'a> Judge<'a> {
                 ("functools", "partial", [callable, ..]) => {
                     self.names(*callable).is_some_and(|(module, name)| !tables::is_dangerous(module, name))
                 }
+                // PaddlePaddle's tensors before 2.1, in this shape and no other: the array is the result.
+                ("builtins", "eval", [text, names]) => {
+                    self.graph.text(*text).as_deref() == Some("data") && self.is_array_named_data(*names)
+                }
+                ("builtins", "property" | "classmethod" | "staticmethod", parts) => {
+                    parts.iter().all(|part| self.is_part_of_class(*part))
+                }
+                ("cloudpickle.cloudpickle", "subimport", [module]) => {
+                    let module = self.graph.text(*module);
+                    module.is_some_and(|module| !tables::is_dangerous(&module, "module"))
+                }
                 _ => false,
             }
+    }
+
+    /// `{"data": array}`
+    fn is_array_named_data(&self, names: NodeId) -> bool {
+        let Node::Dict(items) = self.graph.node(names) else { return false };
+        let [(key, array)] = items.as_slice() else { return false };
+        let callable = self.graph.call(*array).map(|call| call.callable);
+        let of_numpy = |id: NodeId| self.names(id).is_some_and(|(module, _)| module.starts_with("numpy."));
+        let allowed = |id: NodeId| match self.graph.node(id) {
+            Node::Global(global) => self.is_allowed(global.index()),
+            _ => false,
+        };
+        self.graph.text(*key).as_deref() == Some("data") && callable.is_some_and(|id| of_numpy(id) && allowed(id))
+    }
+
+    /// A function that is carried by value, or what describes one.
+    fn is_part_of_class(&self, id: NodeId) -> bool {
+        match self.graph.node(id) {
+            Node::None | Node::Str(_) | Node::Str2(_) => true,
+            Node::Call(call) => {
+                self.names(call.callable).is_some_and(|(module, name)| tables::carries_code(module, name))
+            }
+            _ => false,
+        }
+    }
+
+    /// Calls of what another call gave, as cloudpickle and dill carry code by value: a code object from its parts, and
+    /// an instance of a class that was made from its own.
+    fn is_by_value(&self, call: &Call, callable: NodeId) -> bool {
+        let Some(maker) = self.graph.call(callable) else { return false };
+        let Some((module, name)) = self.names(maker.callable) else { return false };
+        let args = self.graph.tuple(maker.args).unwrap_or_default();
+        if tables::names_types(module, name) {
+            return matches!(args, [kind] if self.graph.text(*kind).as_deref() == Some("CodeType"));
+        }
+        call.how.is_new() && tables::makes_class(module, name)
     }
 
     /// A class that is not dangerous, or an object that is not interpreted.
@@ -215,7 +262,7 @@ impl<'a> Judge<'a> {
             .is_some_and(|text| !text.starts_with("__") && !text.is_empty() && text.chars().all(word))
     }
 
-    /// Names of which every reference is the callable of an honest form.
+    /// Names of which every reference is the callable of an honest form, or the metaclass of a class carried by value.
     fn excused(&self) -> HashSet<usize> {
         let mut honest: HashMap<usize, u64> = HashMap::new();
         let mut seen = HashSet::new();
@@ -224,6 +271,17 @@ impl<'a> Judge<'a> {
                 (self.graph.node(call.callable), self.names(call.callable))
                 && self.is_honest_form(module, name, call, id)
                 && seen.insert(call.callable)
+            {
+                let count = honest.entry(global.index()).or_default();
+                *count = count.saturating_add(1);
+            }
+            let makes_class =
+                self.names(call.callable).is_some_and(|(module, name)| tables::makes_class(module, name));
+            let metaclass = self.graph.tuple(call.args).and_then(|args| args.first().copied());
+            if let Some(metaclass) = metaclass.filter(|_| makes_class)
+                && let Node::Global(global) = self.graph.node(metaclass)
+                && self.names(metaclass) == Some(("builtins", "type"))
+                && seen.insert(metaclass)
             {
                 let count = honest.entry(global.index()).or_default();
                 *count = count.saturating_add(1);

@@ -353,13 +353,51 @@ const DATA_ONLY: &[(&str, &[&str])] = &[
     ("pandas._libs.internals", &["_unpickle_block"]),
     ("pandas._libs.arrays", &["__pyx_unpickle_NDArrayBacked"]),
     ("pandas.core.internals.managers", &["BlockManager"]),
-    ("pandas", &["StringDtype"]),
+    ("pandas", &["StringDtype", "PeriodDtype", "CategoricalDtype", "DatetimeTZDtype", "IntervalDtype"]),
+    (
+        "pandas.core.dtypes.dtypes",
+        &["PeriodDtype", "CategoricalDtype", "DatetimeTZDtype", "IntervalDtype", "SparseDtype"],
+    ),
+    ("pandas.core.index", &["_new_Index", "Index", "MultiIndex"]),
+    ("pandas.indexes.base", &["_new_Index", "Index"]),
+    ("pandas.core.internals", &["BlockManager", "SingleBlockManager"]),
+    ("pandas.core.indexes.datetimes", &["_new_DatetimeIndex"]),
+    ("pandas.core.indexes.period", &["_new_PeriodIndex"]),
+    ("pandas.tseries.index", &["_new_DatetimeIndex"]),
+    ("pandas._libs.interval", &["__pyx_unpickle_IntervalMixin", "Interval"]),
+    ("pandas._libs.tslibs.timestamps", &["_unpickle_timestamp"]),
+    ("pandas._libs.tslibs.timedeltas", &["_timedelta_unpickle"]),
+    ("pandas._libs.tslibs.nattype", &["_nat_unpickle"]),
+    ("pandas._libs.tslibs.offsets", PANDAS_OFFSETS),
+    ("pytz", &["_UTC", "_p"]),
+    ("numpy.random.bit_generator", &["__pyx_unpickle_SeedSequence", "__pyx_unpickle_SeedlessSequence"]),
+    // `newObj(cls)` is `cls.__new__(cls)`.
+    ("sklearn.metrics._dist_metrics", &["newObj"]),
+    ("sklearn.neighbors._dist_metrics", &["newObj"]),
+    ("sklearn.neighbors.dist_metrics", &["newObj"]),
+    ("sklearn.neighbors._kd_tree", &["newObj"]),
+    ("sklearn.neighbors.kd_tree", &["newObj"]),
+    ("sklearn.neighbors._ball_tree", &["newObj"]),
+    ("sklearn.neighbors.ball_tree", &["newObj"]),
+    ("sklearn._loss._loss", SKLEARN_LOSSES),
+    ("sklearn.linear_model._sgd_fast", SKLEARN_SGD_LOSSES),
+    ("sklearn.linear_model.sgd_fast", SKLEARN_SGD_LOSSES),
+    ("sklearn.tree.tree", &["Tree"]),
+    ("haiku._src.data_structures", &["FlatMapping", "FlatMap", "to_immutable_dict"]),
+    ("immutabledict", &["immutabledict"]),
+    // Code carried by value is data here; what would be called with it is refused.
+    ("cloudpickle.cloudpickle", CLOUDPICKLE),
+    ("cloudpickle", CLOUDPICKLE),
+    ("cloudpickle.cloudpickle_fast", CLOUDPICKLE),
+    ("dill._dill", DILL),
+    ("dill.dill", DILL),
+    ("joblib.externals.cloudpickle.cloudpickle", CLOUDPICKLE),
     ("pandas.core.arrays.string_", &["StringDtype"]),
     ("pyarrow.lib", &["type_for_alias", "py_buffer", "_restore_array"]),
     ("sklearn.tree._tree", &["Tree"]),
     ("dotmap", &["DotMap"]),
     ("flax.core.frozen_dict", &["FrozenDict"]),
-    ("dill._dill", &["_load_type"]),
+    ("flax.core.frozen_dict.FrozenDict", &["_unflatten"]),
     ("torch.nn.backends.thnn", &["_get_thnn_function_backend"]),
     ("torch.distributed.fsdp.api", &["ShardingStrategy", "StateDictType", "BackwardPrefetch"]),
     (
@@ -395,6 +433,97 @@ const DATA_ONLY: &[(&str, &[&str])] = &[
     ("deepspeed.runtime.fp16.loss_scaler", &["LossScaler", "DynamicLossScaler"]),
 ];
 
+/// What cloudpickle makes functions and classes of.
+const CLOUDPICKLE: &[&str] = &[
+    "_builtin_type",
+    "_make_skel_func",
+    "_fill_function",
+    "_make_function",
+    "_function_setstate",
+    "_make_empty_cell",
+    "_make_cell",
+    "_empty_cell_value",
+    "_make_skeleton_class",
+    "_make_skeleton_enum",
+    "_rehydrate_skeleton_class",
+    "_class_setstate",
+    "_make_typevar",
+    "_make_dict_keys",
+    "_make_dict_values",
+    "_make_dict_items",
+    "_gen_ellipsis",
+    "_gen_not_implemented",
+];
+
+/// What dill makes functions and classes of.
+const DILL: &[&str] =
+    &["_load_type", "_create_type", "_create_code", "_create_function", "_create_cell", "_create_dtypemeta"];
+
+/// Functions that give a type of the interpreter by its name.
+const TYPE_NAMES: &[(&str, &[&str])] = &[
+    ("cloudpickle.cloudpickle", &["_builtin_type"]),
+    ("cloudpickle", &["_builtin_type"]),
+    ("joblib.externals.cloudpickle.cloudpickle", &["_builtin_type"]),
+    ("dill._dill", &["_load_type"]),
+    ("dill.dill", &["_load_type"]),
+];
+
+/// Functions that make a class from its parts.
+const CLASS_MAKERS: &[(&str, &[&str])] = &[
+    ("cloudpickle.cloudpickle", &["_make_skeleton_class", "_make_skeleton_enum"]),
+    ("joblib.externals.cloudpickle.cloudpickle", &["_make_skeleton_class", "_make_skeleton_enum"]),
+    ("dill._dill", &["_create_type"]),
+    ("dill.dill", &["_create_type"]),
+];
+
+/// Cython's loss functions, which pickle as a call of their class.
+const SKLEARN_LOSSES: &[&str] = &[
+    "CyHalfSquaredError",
+    "CyAbsoluteError",
+    "CyPinballLoss",
+    "CyHuberLoss",
+    "CyHalfPoissonLoss",
+    "CyHalfGammaLoss",
+    "CyHalfTweedieLoss",
+    "CyHalfTweedieLossIdentity",
+    "CyHalfBinomialLoss",
+    "CyHalfMultinomialLoss",
+    "CyExponentialLoss",
+];
+
+const SKLEARN_SGD_LOSSES: &[&str] = &[
+    "Hinge",
+    "SquaredHinge",
+    "Log",
+    "ModifiedHuber",
+    "SquaredLoss",
+    "Huber",
+    "EpsilonInsensitive",
+    "SquaredEpsilonInsensitive",
+];
+
+const PANDAS_OFFSETS: &[&str] = &[
+    "Day",
+    "Hour",
+    "Minute",
+    "Second",
+    "Milli",
+    "Micro",
+    "Nano",
+    "BusinessDay",
+    "BDay",
+    "MonthEnd",
+    "MonthBegin",
+    "BusinessMonthEnd",
+    "BusinessMonthBegin",
+    "QuarterEnd",
+    "QuarterBegin",
+    "YearEnd",
+    "YearBegin",
+    "Week",
+    "DateOffset",
+];
+
 const PATHS: &[&str] = &["Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath"];
 const LIGHTNING_ENUMS: &[&str] = &["LightningEnum", "GradClipAlgorithmType", "AutoRestartBatchKeys"];
 
@@ -405,6 +534,23 @@ fn has(table: &[(&str, &[&str])], module: &str, name: &str) -> bool {
 /// A constructor that only holds data.
 pub(super) fn is_data_only(module: &str, name: &str) -> bool {
     has(DATA_ONLY, module, name)
+}
+
+/// A function that gives a type of the interpreter by its name.
+pub(super) fn names_types(module: &str, name: &str) -> bool {
+    has(TYPE_NAMES, module, name)
+}
+
+/// A function that makes a class from parts that the pickle carries.
+pub(super) fn makes_class(module: &str, name: &str) -> bool {
+    has(CLASS_MAKERS, module, name)
+}
+
+/// A function that makes code, or what code is made of, from parts that the pickle carries.
+pub(super) fn carries_code(module: &str, name: &str) -> bool {
+    let module = module.strip_prefix("joblib.externals.").unwrap_or(module);
+    let top = module.split('.').next();
+    matches!(top, Some("cloudpickle" | "dill")) && is_data_only(module, name)
 }
 
 /// A name that can hurt.

@@ -64,6 +64,16 @@ pub enum Callable {
     NumpyDtype,
     /// `numpy.core.multiarray.scalar`
     NumpyScalar,
+    /// A class of `numpy.dtypes`, which names an element type.
+    NumpyDtypeClass,
+    /// `numpy.ma.core._mareconstruct`: data and a mask.
+    MaskedArray,
+    /// Functions that are given how an array is rebuilt: `(function, args, state, …)`.
+    RebuiltArray,
+    /// joblib's array whose bytes follow right behind its `BUILD`.
+    JoblibArray,
+    /// joblib's array in a file of its own (joblib before 0.10).
+    JoblibFile,
 }
 
 /// Which arguments a rebuilding function of torch takes.
@@ -170,12 +180,59 @@ const TABLE: &[(&str, &[(&str, Callable)])] = &[
     ("numpy._core.multiarray", NUMPY_MULTIARRAY),
     ("numpy.core._multiarray_umath", NUMPY_MULTIARRAY),
     ("numpy._core._multiarray_umath", NUMPY_MULTIARRAY),
+    ("numpy.core._internal", &[("_reconstruct", C::NdArray)]),
+    ("numpy._core._internal", &[("_convert_to_stringdtype_kwargs", C::NumpyDtypeClass)]),
+    ("numpy.dtypes", NUMPY_DTYPES),
+    ("numpy.ma.core", &[("_mareconstruct", C::MaskedArray)]),
+    ("jax._src.array", &[("_reconstruct_array", C::RebuiltArray)]),
+    ("jax._src.device_array", &[("reconstruct_device_array", C::RebuiltArray)]),
+    (
+        "jax.interpreters.xla",
+        &[("_reconstruct_device_array", C::RebuiltArray), ("reconstruct_device_array", C::RebuiltArray)],
+    ),
+    ("dill._dill", &[("_create_array", C::RebuiltArray)]),
+    ("dill.dill", &[("_create_array", C::RebuiltArray)]),
+    ("joblib.numpy_pickle", JOBLIB),
+    ("joblib.numpy_pickle_compat", JOBLIB),
+    ("sklearn.externals.joblib.numpy_pickle", JOBLIB),
+    ("sklearn.externals.joblib.numpy_pickle_compat", JOBLIB),
     ("numpy.core.numeric", &[("_frombuffer", C::FromBuffer)]),
     ("numpy._core.numeric", &[("_frombuffer", C::FromBuffer)]),
 ];
 
 const FROM_TYPE: &[(&str, Callable)] =
     &[("_rebuild_from_type", C::FromType), ("_rebuild_from_type_v2", C::FromType)];
+const JOBLIB: &[(&str, Callable)] = &[
+    ("NumpyArrayWrapper", C::JoblibArray),
+    ("NDArrayWrapper", C::JoblibFile),
+    ("ZNDArrayWrapper", C::JoblibFile),
+];
+
+/// Classes that are called without arguments to make an element type (numpy 1.25 and later).
+const NUMPY_DTYPES: &[(&str, Callable)] = &[
+    ("Float64DType", C::NumpyDtypeClass),
+    ("Float32DType", C::NumpyDtypeClass),
+    ("Float16DType", C::NumpyDtypeClass),
+    ("LongDoubleDType", C::NumpyDtypeClass),
+    ("Complex64DType", C::NumpyDtypeClass),
+    ("Complex128DType", C::NumpyDtypeClass),
+    ("Int8DType", C::NumpyDtypeClass),
+    ("Int16DType", C::NumpyDtypeClass),
+    ("Int32DType", C::NumpyDtypeClass),
+    ("Int64DType", C::NumpyDtypeClass),
+    ("UInt8DType", C::NumpyDtypeClass),
+    ("UInt16DType", C::NumpyDtypeClass),
+    ("UInt32DType", C::NumpyDtypeClass),
+    ("UInt64DType", C::NumpyDtypeClass),
+    ("BoolDType", C::NumpyDtypeClass),
+    ("ObjectDType", C::NumpyDtypeClass),
+    ("StrDType", C::NumpyDtypeClass),
+    ("BytesDType", C::NumpyDtypeClass),
+    ("VoidDType", C::NumpyDtypeClass),
+    ("DateTime64DType", C::NumpyDtypeClass),
+    ("TimeDelta64DType", C::NumpyDtypeClass),
+    ("StringDType", C::NumpyDtypeClass),
+];
 
 const NUMPY_MULTIARRAY: &[(&str, Callable)] =
     &[("_reconstruct", C::NdArray), ("scalar", C::NumpyScalar), ("ndarray", C::Constant)];

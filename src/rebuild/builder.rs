@@ -14,6 +14,7 @@ use crate::tensor::{
 use crate::policy::canonical;
 
 use super::allow::{Callable, allow};
+use super::array::Array;
 use super::error::{Error, ErrorKind};
 use super::torch::only_state;
 
@@ -28,6 +29,17 @@ pub struct Context<'a> {
     pub limits: &'a Limits,
     /// Lists tensors that depend on an uninterpreted call instead of failing.
     pub skip_unresolved: bool,
+    /// Arrays whose data lies in a file of its own, by the position of the call that names the file.
+    pub companions: Option<&'a HashMap<Offset, Array>>,
+    /// Whether arrays of `uint16` hold bfloat16, as `PaddlePaddle` writes them.
+    pub paddle_bf16: bool,
+}
+
+impl<'a> Context<'a> {
+    /// A pickle that stands alone in a stream.
+    pub fn new(stream: StreamId, limits: &'a Limits) -> Self {
+        Self { stream, storages: None, limits, skip_unresolved: false, companions: None, paddle_bf16: false }
+    }
 }
 
 impl std::fmt::Debug for Context<'_> {
@@ -92,13 +104,39 @@ impl<'a> Builder<'a> {
         self.rebuilt
     }
 
+    // Streams.
+
+    /// A stream that is complete; `None` for the arena, which is not yet.
+    pub(super) fn shared(&self, id: StreamId) -> Option<Arc<dyn crate::bytes::ReadAt>> {
+        (id != self.arena_stream).then(|| self.streams.shared(id)).flatten()
+    }
+
+    pub(super) fn push_stream(&mut self, stream: Arc<dyn crate::bytes::ReadAt>) -> StreamId {
+        self.streams.push(stream)
+    }
+
+    /// Copies a field of records in the arena to its end.
+    pub(super) fn gather_kept(
+        &mut self,
+        span: crate::bytes::Span,
+        (start, record, item, count): (u64, u64, u64, u64),
+    ) -> Option<Place> {
+        let mut field = Vec::new();
+        for i in 0..count {
+            let at = span.start().checked_add(start)?.checked_add(i.checked_mul(record)?)?;
+            let end = at.checked_add(item)?;
+            field.extend_from_slice(self.arena.get(crate::bytes::index(at)..crate::bytes::index(end))?);
+        }
+        Some(self.keep(&field))
+    }
+
     // Names.
 
     /// Module and name of a global, in Python 3's terms.
     pub(super) fn global_name(&self, id: NodeId) -> Option<(&'a str, &'a str)> {
         let graph = self.graph;
         let global = graph.as_global(id)?;
-        Some((canonical(&global.module, graph.protocol()), &global.name))
+        Some((canonical(&global.module, global.protocol), &global.name))
     }
 
     /// What an object is, if it is an allowlisted name.
@@ -266,13 +304,6 @@ impl<'a> Builder<'a> {
     }
 
     // Storages and tensors.
-
-    /// A storage of embedded data.
-    pub(super) fn embedded(&mut self, place: Place, big_endian: bool) -> StorageId {
-        let len = if let Place::Stored { span, .. } = place { span.len() } else { 0 };
-        let key: Box<str> = "".into();
-        self.add_storage(Storage { key, entry: None, place, len, big_endian, crc32: None })
-    }
 
     pub(super) fn add_storage(&mut self, storage: Storage) -> StorageId {
         let id = StorageId(u32::try_from(self.rebuilt.storages.len()).unwrap_or(u32::MAX));

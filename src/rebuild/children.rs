@@ -99,7 +99,9 @@ impl<'a> Builder<'a> {
                 call.states().for_each(|state| self.attributes(state, out));
             }
             Some(Callable::Tagged) => indexed(self.graph.sequence(call.args).unwrap_or_default(), out),
-            Some(Callable::NdArray) => indexed(self.object_array(call).unwrap_or_default(), out),
+            Some(Callable::NdArray | Callable::JoblibArray | Callable::RebuiltArray) => {
+                indexed(self.object_array(call).unwrap_or_default(), out);
+            }
             Some(_) => return false,
             None if self.module_children(call, out) => {}
             None => self.inert(call, out),

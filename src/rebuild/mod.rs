@@ -7,11 +7,13 @@
 //! tensors there.
 
 mod allow;
+mod array;
 mod builder;
 mod children;
 mod distributed;
 mod error;
 mod integers;
+mod joblib;
 mod module;
 mod nested;
 mod numpy;
@@ -23,7 +25,9 @@ mod values;
 mod walk;
 
 pub use allow::{Callable, allow};
+pub use array::{Array, array};
 pub use builder::{Context, Rebuilt};
 pub use error::{Error, ErrorKind};
 pub use persistent::{storage_class, storage_keys};
-pub use walk::rebuild;
+pub use joblib::{Companion, CompanionForm, Raw, companions, raw};
+pub use walk::{rebuild, rebuild_at};

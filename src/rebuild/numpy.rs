@@ -1,163 +1,327 @@
-//! Arrays of numpy, as they ride along in checkpoints.
+//! Arrays of numpy, as they stand in pickles of every version.
 //!
 //! `_reconstruct(ndarray, (0,), b"b")` makes an empty array, and `BUILD` with `(1, shape, dtype, fortran, data)` fills
 //! it. The element type is a `numpy.dtype(code, …)` whose byte order arrives in a `BUILD` of its own. Protocol 5 has
-//! `_frombuffer(data, dtype, shape, order)` instead. Source: `numpy/core/src/multiarray/methods.c`.
+//! `_frombuffer(data, dtype, shape, order)` instead. Subclasses (matrix, recarray) have the same state; masked arrays
+//! add the mask and a fill value. Others hand the parts of the first form to a function: jax, dill. Source:
+//! `numpy/_core/src/multiarray/methods.c` and `descriptor.c`.
 
 use crate::pickle::{Call, Node, NodeId};
-use crate::tensor::{Dtype, Family, Place, ViewSpec};
+use crate::tensor::{Dtype, Element, Scalar};
 
 use super::allow::Callable;
+use super::array::{Array, embedded};
 use super::builder::{Builder, Kinded};
 use super::error::ErrorKind;
-use super::torch::{Made, empty_spec, only_state};
+use super::torch::{Made, NESTING, only_state, unchanged};
 
-/// Kind and size of an element, as numpy writes them, and what they are.
-const CODES: &[(&str, Dtype)] = &[
-    ("f8", Dtype::F64),
-    ("f4", Dtype::F32),
-    ("f2", Dtype::F16),
-    ("i8", Dtype::I64),
-    ("i4", Dtype::I32),
-    ("i2", Dtype::I16),
-    ("i1", Dtype::I8),
-    ("u8", Dtype::U64),
-    ("u4", Dtype::U32),
-    ("u2", Dtype::U16),
-    ("u1", Dtype::U8),
-    ("b1", Dtype::Bool),
-    ("c8", Dtype::C64),
-    ("c16", Dtype::C128),
+/// `numpy.dtypes` classes that are called without arguments, and their codes.
+const CLASSES: &[(&str, &str)] = &[
+    ("Float64DType", "f8"),
+    ("Float32DType", "f4"),
+    ("Float16DType", "f2"),
+    ("LongDoubleDType", "f16"),
+    ("Complex64DType", "c8"),
+    ("Complex128DType", "c16"),
+    ("Int8DType", "i1"),
+    ("Int16DType", "i2"),
+    ("Int32DType", "i4"),
+    ("Int64DType", "i8"),
+    ("UInt8DType", "u1"),
+    ("UInt16DType", "u2"),
+    ("UInt32DType", "u4"),
+    ("UInt64DType", "u8"),
+    ("BoolDType", "b1"),
+    ("ObjectDType", "O8"),
+    ("StringDType", "T16"),
+    ("_convert_to_stringdtype_kwargs", "T16"),
 ];
 
-/// What the elements of an array are.
-enum Element {
-    /// Numbers that safetensors can hold, and whether they are big-endian.
-    Number(Dtype, bool),
-    /// Python objects.
-    Object,
-    /// What safetensors has no type for, by its kind.
-    Other(&'static str),
-}
+/// Records inside records, and arrays inside them: numpy itself stops far earlier.
+const DEPTH: usize = 16;
+
+const STATE: &str = "(version, shape, dtype, fortran, data)";
 
 impl<'a> Builder<'a> {
+    /// What a callable of numpy, or of a library that pickles its arrays, made.
+    pub(super) fn numpy(
+        &mut self,
+        callable: Callable,
+        call: &'a Call,
+        args: &'a [NodeId],
+        depth: usize,
+    ) -> Option<Kinded<Made>> {
+        match callable {
+            Callable::NdArray => self.ndarray(call),
+            Callable::FromBuffer => Some(self.frombuffer(args).and_then(|made| unchanged(call, made))),
+            Callable::MaskedArray => Some(self.masked(call)),
+            Callable::RebuiltArray => self.rebuilt_array(args),
+            Callable::JoblibArray => self.joblib_array(call, depth),
+            Callable::JoblibFile => Some(self.joblib_file(call)),
+            Callable::Sequence => self.named_pair(call, args, depth),
+            _ => None,
+        }
+    }
+
     /// An array made by `_reconstruct`; `None` for one of objects, which is walked as a sequence.
-    pub(super) fn ndarray(&mut self, call: &'a Call) -> Option<Kinded<Made>> {
+    fn ndarray(&mut self, call: &'a Call) -> Option<Kinded<Made>> {
+        match only_state(call) {
+            Ok(Some(state)) => self.with_state(state),
+            Err(kind) => Some(Err(kind)),
+            Ok(None) => Some(Err(ErrorKind::Argument { position: 0, found: "no state", expected: STATE })),
+        }
+    }
+
+    /// An array of this state.
+    fn with_state(&mut self, state: NodeId) -> Option<Kinded<Made>> {
         let graph = self.graph;
-        let state = match only_state(call) {
-            Ok(state) => state,
-            Err(kind) => return Some(Err(kind)),
+        let Some([_version, shape, dtype, fortran, data]) = graph.tuple(state) else {
+            return Some(Err(self.wrong(state, 0, STATE)));
         };
-        let Some([_version, shape, dtype, fortran, data]) = state.and_then(|state| graph.tuple(state)) else {
-            let expected = "(version, shape, dtype, fortran, data)";
-            return Some(Err(ErrorKind::Argument { position: 0, found: "no state", expected }));
-        };
-        let element = match self.numpy_element(*dtype) {
-            Ok(Element::Object) => return None,
+        let element = match self.numpy_element(*dtype, 0) {
+            Ok(element) if element.has_objects() && graph.sequence(*data).is_some() => return None,
             Ok(element) => element,
             Err(kind) => return Some(Err(kind)),
         };
         let fortran = graph.int(*fortran).is_some_and(|flag| flag != 0);
-        Some(self.array(&element, *shape, fortran, *data))
+        Some(self.embedded_array(element, *shape, fortran, *data))
     }
 
     /// The items of an array of objects.
     pub(super) fn object_array(&self, call: &'a Call) -> Option<&'a [NodeId]> {
-        let state = self.graph.tuple(call.states().next()?)?;
-        self.graph.sequence(*state.get(4)?)
-    }
-
-    /// `_frombuffer(data, dtype, shape, order)`
-    pub(super) fn frombuffer(&mut self, args: &[NodeId]) -> Kinded<Made> {
-        let [data, dtype, shape, order] = args else {
-            return Err(ErrorKind::ArgumentCount { found: args.len(), expected: "4" });
+        let graph = self.graph;
+        let state = match self.callable(call.callable)? {
+            Callable::JoblibArray => graph.call(call.nested()?)?.states().next()?,
+            Callable::RebuiltArray => *graph.tuple(call.args)?.get(2)?,
+            _ => call.states().next()?,
         };
-        let element = self.numpy_element(*dtype)?;
-        let fortran = self.graph.text(*order).as_deref() == Some("F");
-        self.array(&element, *shape, fortran, *data)
+        graph.sequence(*graph.tuple(state)?.get(4)?)
     }
 
-    fn array(&mut self, element: &Element, shape: NodeId, fortran: bool, data: NodeId) -> Kinded<Made> {
-        let (dtype, big_endian) = match element {
-            Element::Number(dtype, big_endian) => (*dtype, *big_endian),
-            Element::Object => {
-                return Err(ErrorKind::Unsupported("an array of objects without a list of them"));
+    /// `_frombuffer(data, dtype, shape, order[, axes])`; the order `K` stands for an array in C order whose dimensions
+    /// are then put in the order of `axes`.
+    fn frombuffer(&mut self, args: &'a [NodeId]) -> Kinded<Made> {
+        let graph = self.graph;
+        let (base, axes) = match args {
+            [data, dtype, shape, order] => ([*data, *dtype, *shape, *order], None),
+            [data, dtype, shape, order, axes] => {
+                ([*data, *dtype, *shape, *order], (*graph.node(*axes) != Node::None).then_some(*axes))
             }
-            Element::Other(reason) => return Ok(Made::LeftOut { reason, bytes: 0 }),
+            _ => return Err(ErrorKind::ArgumentCount { found: args.len(), expected: "4 or 5" }),
         };
-        let shape = self.ints(shape, 1)?;
-        let place = self.data(data, 4)?;
-        let spec =
-            ViewSpec { family: Family::Numpy, strides: strides(&shape, fortran), shape, ..empty_spec(dtype) };
-        let storage = self.embedded(place, big_endian);
-        let tensor = self.tensor(storage, &spec)?;
-        let expected = self.rebuilt.tensors.get(tensor.index()).map_or(0, |tensor| tensor.view.nbytes());
-        let got = if let Place::Stored { span, .. } = place { span.len() } else { 0 };
-        if got != expected {
-            return Err(ErrorKind::DataLength { got, expected });
+        let [data, dtype, shape, order] = base;
+        let element = self.numpy_element(dtype, 0)?;
+        let order = graph.text(order).ok_or_else(|| self.wrong(order, 3, "an order"))?;
+        match (&*order, axes) {
+            ("C", _) => self.embedded_array(element, shape, false, data),
+            ("F", _) => self.embedded_array(element, shape, true, data),
+            ("K", Some(_)) => Err(ErrorKind::Unsupported("an array of permuted dimensions")),
+            _ => Err(ErrorKind::Unsupported("an array of this order")),
         }
-        Ok(Made::Tensor(tensor, Vec::new()))
     }
 
-    /// `numpy.dtype(code, align, copy)` with its state `(version, order, …)`.
-    fn numpy_element(&self, id: NodeId) -> Kinded<Element> {
+    /// `_mareconstruct(…)` and a state of seven: an array's, the mask, and a fill value.
+    fn masked(&mut self, call: &'a Call) -> Kinded<Made> {
+        let state = only_state(call)?.and_then(|state| self.graph.tuple(state));
+        let Some([_version, shape, dtype, fortran, data, mask, _fill]) = state else {
+            let expected = "(version, shape, dtype, fortran, data, mask, fill value)";
+            return Err(ErrorKind::Argument { position: 0, found: "another state", expected });
+        };
+        let element = self.numpy_element(*dtype, 0)?;
+        if element.has_objects() {
+            return Ok(Made::LeftOut { reason: "masked array of objects", bytes: 0 });
+        }
+        let fortran = self.graph.int(*fortran).is_some_and(|flag| flag != 0);
+        let booleans = mask_of(&element).ok_or(ErrorKind::Unsupported("a mask of such records"))?;
+        let data = self.embedded_array(element, *shape, fortran, *data)?;
+        let mask = self.embedded_array(booleans, *shape, fortran, *mask)?;
+        Ok(Made::Fields(vec![("data".into(), data), ("mask".into(), mask)]))
+    }
+
+    /// `(function, its arguments, state, …)`
+    fn rebuilt_array(&mut self, args: &'a [NodeId]) -> Option<Kinded<Made>> {
+        let graph = self.graph;
+        let [function, inner, state, ..] = args else {
+            return Some(Err(ErrorKind::ArgumentCount { found: args.len(), expected: "3 or 4" }));
+        };
+        match self.callable(*function) {
+            Some(Callable::NdArray) => self.with_state(*state),
+            Some(Callable::FromBuffer) => match graph.tuple(*inner) {
+                Some(inner) => Some(self.frombuffer(inner)),
+                None => Some(Err(self.wrong(*inner, 1, "a tuple of arguments"))),
+            },
+            _ => Some(Err(self.wrong(*function, 0, "a rebuilding function of numpy"))),
+        }
+    }
+
+    /// `tuple((name, array))`, as `PaddlePaddle` pickles a tensor: the array. No other library writes a pair so.
+    fn named_pair(&mut self, call: &'a Call, args: &'a [NodeId], depth: usize) -> Option<Kinded<Made>> {
+        let graph = self.graph;
+        let [pair] = args else { return None };
+        let Some([name, array]) = graph.tuple(*pair) else { return None };
+        if self.global_name(call.callable) != Some(("builtins", "tuple")) || graph.text(*name).is_none() {
+            return None;
+        }
+        let is_array = |call: &Call| {
+            matches!(self.callable(call.callable), Some(Callable::NdArray | Callable::FromBuffer))
+        };
+        if depth >= NESTING || !graph.call(*array).is_some_and(is_array) {
+            return None;
+        }
+        self.make_nested(*array, depth.saturating_add(1))
+    }
+
+    /// `eval("data", {"data": array})`, as `PaddlePaddle` pickled a tensor before 2.1: the array. The policy lets no other
+    /// form pass.
+    pub(super) fn named_data(&mut self, call: &'a Call, depth: usize) -> Option<Kinded<Made>> {
+        let graph = self.graph;
+        if self.global_name(call.callable) != Some(("builtins", "eval")) || depth >= NESTING {
+            return None;
+        }
+        let [text, names] = graph.tuple(call.args)? else { return None };
+        let Node::Dict(items) = graph.node(*names) else { return None };
+        let [(key, array)] = items.as_slice() else { return None };
+        let is_data = |id: NodeId| graph.text(id).as_deref() == Some("data");
+        let deeper = depth.saturating_add(1);
+        if is_data(*text) && is_data(*key) { self.make_nested(*array, deeper) } else { None }
+    }
+
+    /// An array whose data is part of the pickle and has exactly the bytes that its shape asks for.
+    fn embedded_array(
+        &mut self,
+        element: Element,
+        shape: NodeId,
+        fortran: bool,
+        data: NodeId,
+    ) -> Kinded<Made> {
+        let shape = self.ints(shape, 1)?;
+        // A list of strings, for types whose values have no fixed size.
+        if self.graph.sequence(data).is_some()
+            && let Some(Scalar::Other(reason, _)) = element.scalar()
+        {
+            return Ok(Made::LeftOut { reason, bytes: 0 });
+        }
+        let storage = embedded(self.data(data, 4)?);
+        let expected = super::array::data_len(&shape, &element).unwrap_or(u64::MAX);
+        if storage.len != expected {
+            return Err(ErrorKind::DataLength { got: storage.len, expected });
+        }
+        self.add_array(&Array { element, shape, fortran, storage, start: 0 })
+    }
+
+    /// `numpy.dtype(code, align, copy)` with its state `(version, order, subarray, names, fields, size, …)`.
+    pub(super) fn numpy_element(&self, id: NodeId, depth: usize) -> Kinded<Element> {
         let graph = self.graph;
         let expected = "a numpy element type";
-        let call = graph.call(id).filter(|call| self.callable(call.callable) == Some(Callable::NumpyDtype));
-        let call = call.ok_or_else(|| self.wrong(id, 2, expected))?;
-        let code = self.args(call)?.first().ok_or(ErrorKind::ArgumentCount { found: 0, expected: "3" })?;
-        let code = graph.text(*code).ok_or_else(|| self.wrong(*code, 0, expected))?;
-        let state = only_state(call)?.and_then(|state| graph.tuple(state));
-        let field = |i: usize| state.and_then(|state| state.get(i)).copied();
-        let structured = field(3).is_some_and(|names| *graph.node(names) != Node::None);
-        let subarray = field(2).is_some_and(|sub| *graph.node(sub) != Node::None);
-        let (own_order, code) = match code.split_at_checked(1) {
-            Some((order @ ("<" | ">" | "=" | "|"), rest)) => (order, rest.to_owned()),
-            _ => ("=", code.into_owned()),
+        let call = graph.call(id).ok_or_else(|| self.wrong(id, 2, expected))?;
+        match self.callable(call.callable) {
+            Some(Callable::NumpyDtype) => {}
+            Some(Callable::NumpyDtypeClass) => {
+                let (_, name) = self.global_name(call.callable).unwrap_or_default();
+                let code = CLASSES.iter().find(|(class, _)| *class == name).map(|(_, code)| *code);
+                let scalar = code.and_then(Scalar::from_code);
+                return Ok(scalar.unwrap_or(Scalar::Other("array of this element type", 0)).into());
+            }
+            _ => return Err(self.wrong(id, 2, expected)),
+        }
+        let code = *self.args(call)?.first().ok_or(ErrorKind::ArgumentCount { found: 0, expected: "3" })?;
+        let state = only_state(call)?.and_then(|state| graph.tuple(state)).unwrap_or_default();
+        let field = |i: usize| state.get(i).copied().filter(|id| *graph.node(*id) != Node::None);
+        if depth >= DEPTH {
+            return Err(ErrorKind::Unsupported("an element type nested in so many others"));
+        }
+        let deeper = depth.saturating_add(1);
+        if let (Some(_), Some(fields)) = (field(3), field(4)) {
+            return self.record(&[field(3), Some(fields), field(5)], code, deeper);
+        }
+        if let Some(sub) = field(2) {
+            let parts = graph.tuple(sub).ok_or_else(|| self.wrong(sub, 2, "(dtype, shape)"))?;
+            let [base, shape] = parts else { return Err(self.wrong(sub, 2, "(dtype, shape)")) };
+            let shape = self.dims(*shape)?;
+            let base = self.numpy_element(*base, deeper)?;
+            return base.repeated(&shape).ok_or(ErrorKind::Unsupported("an element type of this size"));
+        }
+        let mut scalar = self.scalar_code(code)?;
+        if let Some(order) = field(1).and_then(|order| graph.text(order)) {
+            scalar = scalar.big_endian(&*order == ">");
+        }
+        if self.context.paddle_bf16
+            && let Scalar::Number(Dtype::U16, big) = scalar
+        {
+            scalar = Scalar::Number(Dtype::Bf16, big);
+        }
+        // Sizes of strings and raw bytes stand in the state too; the code is what counts.
+        Ok(scalar.into())
+    }
+
+    /// A code, or a class that stands for one.
+    fn scalar_code(&self, code: NodeId) -> Kinded<Scalar> {
+        let unknown = ErrorKind::Unsupported("an array of this element type");
+        if let Some((module, name)) = self.global_name(code) {
+            return match module.split('.').next().unwrap_or(module) {
+                "ml_dtypes" | "jax" | "jaxlib" | "tensorflow" => Scalar::ml_dtype(name).ok_or(unknown),
+                "numpy" if matches!(name, "record" | "void") => {
+                    Ok(Scalar::Other("array of raw bytes without a type", 0))
+                }
+                _ => Err(self.wrong(code, 0, "the code of an element type")),
+            };
+        }
+        let text = self.graph.text(code);
+        let text = text.ok_or_else(|| self.wrong(code, 0, "the code of an element type"))?;
+        Scalar::from_code(&text).or_else(|| Scalar::ml_dtype(&text)).ok_or(unknown)
+    }
+
+    /// Names in order, `{name: (dtype, offset[, title])}`, and the size of an item.
+    fn record(
+        &self,
+        [names, fields, size]: &[Option<NodeId>; 3],
+        code: NodeId,
+        depth: usize,
+    ) -> Kinded<Element> {
+        let graph = self.graph;
+        let bad = || ErrorKind::Unsupported("a record whose fields do not fit it");
+        let names = names.and_then(|names| graph.sequence(names)).ok_or_else(bad)?;
+        let fields = fields.and_then(|fields| self.mapping(fields)).ok_or_else(bad)?;
+        let stated = size.and_then(|size| graph.int(size)).and_then(|size| u64::try_from(size).ok());
+        let own = graph.text(code).and_then(|code| code.get(1..)?.parse::<u64>().ok());
+        let mut element = Element::record(stated.or(own).ok_or_else(bad)?);
+        if names.len() > Element::MOST_PARTS {
+            return Err(bad());
+        }
+        for name in names {
+            let name = graph.text(*name).ok_or_else(bad)?;
+            let value = fields.iter().find(|(key, _)| graph.text(*key).as_deref() == Some(&*name));
+            let value = value.and_then(|(_, value)| graph.tuple(*value)).ok_or_else(bad)?;
+            let [dtype, offset, ..] = value else { return Err(bad()) };
+            let offset = graph.int(*offset).and_then(|n| u64::try_from(n).ok()).ok_or_else(bad)?;
+            let field = self.numpy_element(*dtype, depth)?;
+            element.add(&name, offset, &[], &field).ok_or_else(bad)?;
+        }
+        Ok(element)
+    }
+
+    fn dims(&self, shape: NodeId) -> Kinded<Vec<u64>> {
+        let dims = match self.graph.int(shape) {
+            Some(n) => vec![n],
+            None => self.ints(shape, 1)?,
         };
-        let stated = field(1).and_then(|order| graph.text(order));
-        let big_endian = stated.as_deref().unwrap_or(own_order) == ">";
-        if structured || subarray {
-            return Ok(Element::Other("structured array"));
-        }
-        if let Some((_, dtype)) = CODES.iter().find(|(known, _)| *known == code) {
-            return Ok(Element::Number(*dtype, big_endian));
-        }
-        Ok(match code.as_bytes().first() {
-            Some(b'O') => Element::Object,
-            Some(b'S' | b'a') => Element::Other("array of byte strings"),
-            Some(b'U') => Element::Other("array of strings"),
-            Some(b'M' | b'm') => Element::Other("array of dates"),
-            Some(b'V') => Element::Other("array of raw records"),
-            _ => return Err(ErrorKind::Unsupported("an array of this element type")),
-        })
+        let dims: Option<Vec<u64>> = dims.into_iter().map(|d| u64::try_from(d).ok()).collect();
+        dims.ok_or(ErrorKind::Unsupported("an element type of this shape"))
     }
 }
 
-/// Strides of an array without gaps, in elements; saturates where the shape is a lie, which the view then refuses.
-fn strides(shape: &[i64], fortran: bool) -> Vec<i64> {
-    let mut strides = vec![1; shape.len()];
-    let mut next = 1_i64;
-    let mut fill = |(stride, size): (&mut i64, &i64)| {
-        *stride = next;
-        next = next.saturating_mul((*size).max(1));
-    };
-    if fortran {
-        strides.iter_mut().zip(shape).for_each(&mut fill);
-    } else {
-        strides.iter_mut().zip(shape).rev().for_each(&mut fill);
+/// What numpy makes of an element type for its mask: a boolean for each field.
+fn mask_of(element: &Element) -> Option<Element> {
+    let boolean = Element::from(Scalar::Number(Dtype::Bool, false));
+    if element.scalar().is_some() {
+        return Some(boolean);
     }
-    strides
-}
-
-#[cfg(test)]
-mod tests {
-    use super::strides;
-
-    #[test]
-    fn strides_of_both_orders() {
-        assert_eq!(strides(&[2, 3, 4], false), [12, 4, 1]);
-        assert_eq!(strides(&[2, 3, 4], true), [1, 2, 6]);
-        assert_eq!(strides(&[], true), [0_i64; 0]);
+    let mut mask = Element::record(0);
+    for part in &element.parts {
+        let at = mask.size;
+        let count = part.shape.iter().try_fold(1_u64, |n, d| n.checked_mul(*d))?;
+        mask.size = mask.size.checked_add(count)?;
+        mask.add(&part.name, at, &part.shape, &boolean)?;
     }
+    Some(mask)
 }

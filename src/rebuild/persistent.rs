@@ -39,7 +39,7 @@ fn storage_ref(graph: &Graph, pid: NodeId) -> Kinded<StorageRef<'_>> {
         return Err(bad("it does not begin with \"storage\""));
     }
     let class = graph.as_global(*class).ok_or(bad("its class is no name"))?;
-    let module = canonical(&class.module, graph.protocol());
+    let module = canonical(&class.module, class.protocol);
     let class = match allow(module, &class.name) {
         Some(Callable::Storage(class)) => class,
         // Counted in bytes, like an untyped one.

@@ -136,7 +136,7 @@ impl<'a> Builder<'a> {
     /// A tensor of values that stand in the pickle's own opcodes, with at most one dimension.
     pub(super) fn constant(&mut self, dtype: Dtype, bytes: &[u8], shape: Vec<i64>) -> Kinded<TensorId> {
         let place = self.keep(bytes);
-        let storage = self.embedded(place, false);
+        let storage = self.add_storage(super::array::embedded(place));
         let strides = vec![1; shape.len()];
         self.tensor(storage, &crate::tensor::ViewSpec { shape, strides, ..empty_spec(dtype) })
     }

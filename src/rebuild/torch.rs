@@ -23,6 +23,8 @@ pub(super) enum Made {
     Shell(Vec<NodeId>),
     /// A tensor that cannot be written.
     LeftOut { reason: &'static str, bytes: u64 },
+    /// An array of several fields, each under a name of its own.
+    Fields(Vec<(Box<str>, Made)>),
 }
 
 /// What stands for a tensor that safetensors has no type for.
@@ -37,7 +39,7 @@ pub(super) struct Parts {
 }
 
 /// A parameter of a subclass whose data is rebuilt by another function: no honest object nests deeper.
-const NESTING: usize = 8;
+pub(super) const NESTING: usize = 8;
 
 impl<'a> Builder<'a> {
     /// What a call of an allowlisted callable that makes tensors made; `None` where it makes something else.
@@ -45,13 +47,13 @@ impl<'a> Builder<'a> {
         self.make_nested(id, 0)
     }
 
-    fn make_nested(&mut self, id: NodeId, depth: usize) -> Option<Kinded<Made>> {
+    pub(super) fn make_nested(&mut self, id: NodeId, depth: usize) -> Option<Kinded<Made>> {
         let graph = self.graph;
         if let Node::Persistent(_) = graph.node(id) {
             return self.bare_storage(id);
         }
         let call = graph.call(id)?;
-        let callable = self.callable(call.callable)?;
+        let Some(callable) = self.callable(call.callable) else { return self.named_data(call, depth) };
         self.dispatch(callable, call, call.args, depth)
     }
 
@@ -81,9 +83,7 @@ impl<'a> Builder<'a> {
             Callable::DeviceFromNumpy | Callable::DeviceFromCpu => {
                 self.device(args, depth).and_then(|made| unchanged(call, made))
             }
-            Callable::NdArray => return self.ndarray(call),
-            Callable::FromBuffer => self.frombuffer(args).and_then(|made| unchanged(call, made)),
-            _ => return None,
+            _ => return self.numpy(callable, call, args, depth),
         })
     }
 
@@ -248,7 +248,7 @@ impl<'a> Builder<'a> {
         match self.inner(&[id], 0, depth)? {
             Made::Tensor(tensor, _) => Ok(tensor),
             Made::LeftOut { .. } => Err(ErrorKind::Unsupported("a tensor of which a part has no data")),
-            Made::Parts(_) | Made::Shell(_) => {
+            Made::Parts(_) | Made::Shell(_) | Made::Fields(_) => {
                 let expected = "a plain tensor";
                 Err(ErrorKind::Argument { position, found: "a tensor in parts", expected })
             }
@@ -414,12 +414,12 @@ fn with_attributes(made: Made, state: Option<NodeId>) -> Made {
             attributes.extend(state);
             Made::Shell(attributes)
         }
-        left_out @ Made::LeftOut { .. } => left_out,
+        other @ (Made::LeftOut { .. } | Made::Fields(_)) => other,
     }
 }
 
 /// A rebuilt tensor has no state to build and no items to set.
-fn unchanged(call: &Call, made: Made) -> Kinded<Made> {
+pub(super) fn unchanged(call: &Call, made: Made) -> Kinded<Made> {
     let changed = call.states().next().is_some() || !call.items().is_empty() || !call.appended().is_empty();
     if changed { Err(ErrorKind::Changed) } else { Ok(made) }
 }

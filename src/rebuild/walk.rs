@@ -27,8 +27,26 @@ pub fn rebuild(
     context: Context<'_>,
     streams: &mut Streams,
 ) -> Result<Rebuilt, Error> {
+    rebuild_at(graph, root, context, streams, Rebuilt::default(), (None, Step::Root))
+}
+
+/// Interprets the object at `root` and adds what it holds to what other parts of the source gave, at a place of its
+/// own.
+///
+/// # Errors
+/// As [`rebuild`].
+pub fn rebuild_at(
+    graph: &Graph,
+    root: NodeId,
+    context: Context<'_>,
+    streams: &mut Streams,
+    rebuilt: Rebuilt,
+    at: (Option<EntryId>, Step),
+) -> Result<Rebuilt, Error> {
+    let mut builder = Builder::new(graph, context, streams);
+    builder.rebuilt = rebuilt;
     let mut walk = Walk {
-        builder: Builder::new(graph, context, streams),
+        builder,
         leaves: HashMap::new(),
         attributes: HashMap::new(),
         shells: HashSet::new(),
@@ -40,7 +58,7 @@ pub fn rebuild(
     };
     let references = walk.reach(root)?;
     walk.mark(references);
-    walk.name(root)?;
+    walk.name(root, at)?;
     Ok(walk.builder.finish())
 }
 
@@ -50,6 +68,7 @@ enum Found {
     Tensor(TensorId),
     Parts { whole: Option<TensorId>, parts: Vec<(&'static str, TensorId)> },
     LeftOut { reason: Box<str>, bytes: u64 },
+    Fields(Vec<(Box<str>, Made)>),
 }
 
 struct Walk<'a> {
@@ -118,6 +137,7 @@ impl<'a> Walk<'a> {
                 return Ok(());
             }
             Some(Ok(Made::LeftOut { reason, bytes })) => Found::LeftOut { reason: reason.into(), bytes },
+            Some(Ok(Made::Fields(fields))) => Found::Fields(fields),
             Some(Err(kind)) if self.builder.context.skip_unresolved && kind.is_unresolved() => {
                 Found::LeftOut { reason: format!("unresolved: {kind}").into(), bytes: 0 }
             }
@@ -175,12 +195,12 @@ impl<'a> Walk<'a> {
     }
 
     /// Walks every path to a tensor and gives each place its entry.
-    fn name(&mut self, root: NodeId) -> Result<(), Error> {
-        let mut tree = Tree::default();
+    fn name(&mut self, root: NodeId, (parent, step): (Option<EntryId>, Step)) -> Result<(), Error> {
+        let mut tree = std::mem::take(&mut self.builder.rebuilt.tree);
         let mut counted = vec![false; self.leads.len()];
         let mut entered = vec![false; self.leads.len()];
         let mut path = Path::default();
-        let mut stack = vec![Visit::Enter { id: root, parent: None, step: Step::Root }];
+        let mut stack = vec![Visit::Enter { id: root, parent, step }];
         while let Some(visit) = stack.pop() {
             let (id, parent, step) = match visit {
                 Visit::Enter { id, parent, step } => (id, parent, step),
@@ -191,6 +211,10 @@ impl<'a> Walk<'a> {
             };
             if !self.leads(id) {
                 self.count(&mut tree, &mut counted, id, parent, step)?;
+                continue;
+            }
+            if let Some(Found::Fields(fields)) = self.leaves.get(&id) {
+                super::array::place(&mut tree, parent, step, Made::Fields(fields.clone()));
                 continue;
             }
             let kind = self.kind(id);
@@ -248,6 +272,7 @@ impl<'a> Walk<'a> {
             Some(Found::LeftOut { reason, bytes }) => {
                 Kind::Leaf(Leaf::LeftOut { reason: reason.clone(), bytes: *bytes })
             }
+            Some(Found::Fields(_)) => Kind::Mapping,
             None if self.builder.graph.call(id).is_none() => self.builder.kind(id),
             None => self.kinds.entry(id).or_insert_with(|| self.builder.kind(id)).clone(),
         }

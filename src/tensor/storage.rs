@@ -62,6 +62,11 @@ impl Streams {
         }
     }
 
+    /// The stream behind a handle, to be shared.
+    pub(crate) fn shared(&self, id: StreamId) -> Option<Arc<dyn ReadAt>> {
+        usize::try_from(id.0).ok().and_then(|i| self.0.get(i)).cloned()
+    }
+
     /// The source file.
     pub fn source(&self) -> &dyn ReadAt {
         self.stream(StreamId::SOURCE)

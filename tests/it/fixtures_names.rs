@@ -14,7 +14,8 @@ pub(crate) fn folder() -> PathBuf {
 
 fn open_fixture(path: &str) -> Result<Opened, Error> {
     let source: Arc<dyn ReadAt> = Arc::new(FileSource::open(&folder().join(path)).unwrap());
-    open(&source, &OpenOptions::default())
+    let siblings = folder().join(path).parent().map(std::path::Path::to_owned);
+    open(&source, &OpenOptions { siblings, ..OpenOptions::default() })
 }
 
 type Listed = BTreeMap<String, (String, Vec<u64>)>;

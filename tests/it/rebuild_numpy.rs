@@ -226,6 +226,8 @@ fn embedded_text_that_can_no_longer_be_read() {
         storages: None,
         limits: &limits,
         skip_unresolved: false,
+        companions: None,
+        paddle_bf16: false,
     };
     let error = depickle::rebuild::rebuild(&graph, root, context, &mut streams).expect_err("an error");
     assert!(matches!(error.kind, ErrorKind::Io(_)));

@@ -89,10 +89,9 @@ pub(crate) fn rebuild_with(bytes: &[u8], how: &How) -> Result<Built, rebuild::Er
     let mut streams = Streams::new(Arc::new(bytes.to_vec()));
     let every = Every(4096);
     let context = Context {
-        stream: StreamId::SOURCE,
         storages: how.storages.then_some(&every),
-        limits: &how.limits,
         skip_unresolved: how.skip_unresolved,
+        ..Context::new(StreamId::SOURCE, &how.limits)
     };
     let rebuilt = rebuild::rebuild(&graph, root, context, &mut streams)?;
     Ok(Built { rebuilt, streams })

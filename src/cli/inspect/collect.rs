@@ -62,7 +62,7 @@ pub(super) fn collect(input: &Input, file: &mut InspectedFile) -> Result<Exit, F
         safetensors(&*source, file)?;
         return Ok(Exit::Done);
     }
-    let Some((opened, unresolved)) = open(&source, file)? else { return Ok(Exit::No) };
+    let Some((opened, unresolved)) = open(&source, input, file)? else { return Ok(Exit::No) };
     structure(&opened, file);
     if file.refusals.is_empty() {
         let error = unresolved.map(|error| format!("{error}; --skip-unresolved leaves such tensors out"));
@@ -76,11 +76,12 @@ pub(super) fn collect(input: &Input, file: &mut InspectedFile) -> Result<Exit, F
 /// comes the error that `--skip-unresolved` would pass over.
 fn open(
     source: &Arc<dyn ReadAt>,
+    input: &Input,
     file: &mut InspectedFile,
 ) -> Result<Option<(Opened, Option<checkpoint::Error>)>, Failure> {
     /// Each pickle of a file may refuse by itself; those that are read one after the other are few.
     const ROUNDS: usize = 16;
-    let mut options = OpenOptions::default();
+    let mut options = OpenOptions { siblings: input.folder(), ..OpenOptions::default() };
     let mut unresolved = None;
     for _ in 0..ROUNDS {
         match checkpoint::open(source, &options) {
