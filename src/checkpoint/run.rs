@@ -10,7 +10,7 @@ use crate::policy::{Judgement, judge};
 use crate::rebuild::{self, Context, Rebuilt, allow};
 use crate::tensor::{Kind, Leaf, StreamId, Streams};
 
-use super::{Error, OpenOptions, Opened, PickleInfo, RefusedUse, Source};
+use super::{Error, OpenOptions, Opened, PickleInfo, RefusedUse, Source, embedded};
 
 /// A pickle that ran to its end.
 pub(super) struct Ran {
@@ -156,8 +156,16 @@ impl Ran {
         options: &OpenOptions,
     ) -> Result<Rebuilt, Error> {
         self.admit(streams, storages, options)?;
+        let found = embedded::find(self, streams, options)?;
+        let with = embedded::With { found: &found, container: storages };
+        let with: &dyn Storages = &with;
+        let storages = if found.is_empty() { storages } else { Some(with) };
         rebuild::rebuild(&self.graph, self.root, self.context(storages, options), streams)
             .map_err(|error| Error::Rebuild { entry: self.entry.clone(), error })
+    }
+
+    pub(super) fn stream(&self) -> StreamId {
+        self.stream
     }
 
     fn context<'a>(&self, storages: Option<&'a dyn Storages>, options: &'a OpenOptions) -> Context<'a> {

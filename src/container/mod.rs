@@ -14,7 +14,7 @@ mod zip;
 pub use detect::{Format, detect};
 pub use error::{Error, ErrorKind};
 pub use script::{Classes, ScriptRecords};
-pub use storages::{Numbered, ScriptClass, Storages};
+pub use storages::{Embedded, Numbered, ScriptClass, Storages};
 pub use torch_legacy::{MAGIC as LEGACY_MAGIC, TorchLegacy};
 pub use torch_tar::{Tar, TorchTar};
 pub use torch_zip::TorchZip;

@@ -25,5 +25,5 @@ mod walk;
 pub use allow::{Callable, allow};
 pub use builder::{Context, Rebuilt};
 pub use error::{Error, ErrorKind};
-pub use persistent::{storage_class, storage_keys};
+pub use persistent::{callable, storage_class, storage_keys, storage_named};
 pub use walk::rebuild;

@@ -52,6 +52,9 @@ impl<'a> Builder<'a> {
         }
         let call = graph.call(id)?;
         let callable = self.callable(call.callable)?;
+        if callable == Callable::LoadFromBytes {
+            return Some(self.bare_storage_tensor(id));
+        }
         self.dispatch(callable, call, call.args, depth)
     }
 

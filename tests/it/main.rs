@@ -29,6 +29,7 @@ mod container_zip;
 mod container_zip_directory;
 mod convert_fixtures;
 mod corpus;
+mod embedded;
 mod fixtures_names;
 mod imports;
 mod mutate;
