@@ -74,6 +74,7 @@ fn seeds() -> Vec<(String, Vec<u8>)> {
 
 /// An archive written again without checksums, so that mutations of its pickle reach the machine.
 fn unchecked(bytes: &[u8]) -> Option<Vec<u8>> {
+    let bytes = &bytes.to_vec();
     let archive = Archive::open(bytes, &Limits::default()).ok()?;
     let entries = archive.members().iter().map(|member| {
         let content = archive.read(bytes, member, 1 << 20).unwrap_or_default();
