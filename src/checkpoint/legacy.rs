@@ -47,14 +47,35 @@ pub(super) fn read(
     read(streams, &check_protocol)?.admit(streams, None, options)?;
     read(streams, &check_system)?.admit(streams, None, options)?;
     let object = read(streams, &|_, _| None)?;
-    let list = read(streams, &|graph, root| keys(graph, root).err())?;
+    let rest = Span::between(next, span.end());
+    match records(streams, stream, rest, &object, options) {
+        Ok((list, records)) => {
+            pickles.push(list.info(streams)?);
+            Ok(Read { object, records, pickles, end: list.span.end() })
+        }
+        Err(error) => {
+            // What the object would do stands, whatever comes after it.
+            object.admit(streams, None, options)?;
+            Err(error)
+        }
+    }
+}
+
+/// The list of storages, and their records.
+fn records(
+    streams: &mut Streams,
+    stream: StreamId,
+    rest: Span,
+    object: &Ran,
+    options: &OpenOptions,
+) -> Result<(Ran, TorchLegacy), Error> {
+    let list = run(streams, stream, rest, None, options)?;
     list.admit(streams, None, options)?;
     let sizes = storage_keys(&object.graph);
     let keys = keys(&list.graph, list.root)?;
     let keys: Vec<_> = keys.into_iter().map(|key| (key.clone(), sizes.get(&key).copied())).collect();
-    let end = list.span.end();
-    let records = TorchLegacy::open(streams.stream(stream), stream, end, &keys)?;
-    Ok(Read { object, records, pickles, end })
+    let records = TorchLegacy::open(streams.stream(stream), stream, list.span.end(), &keys)?;
+    Ok((list, records))
 }
 
 /// Opens a file that is such a stream.

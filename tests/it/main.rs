@@ -7,6 +7,8 @@
     clippy::arithmetic_side_effects,
     clippy::as_conversions,
     clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
     clippy::doc_markdown,
     clippy::needless_pass_by_value,
     clippy::needless_for_each,
