@@ -7,20 +7,34 @@ use crate::rebuild::storage_keys;
 use crate::tensor::{StreamId, Streams};
 
 use super::run::{Ran, judge_bystander, run};
-use super::{Error, OpenOptions, Opened, Origin, Source, account};
+use super::{Error, OpenOptions, Opened, Origin, PickleInfo, Source, account};
 
 /// The only version of the protocol that was ever written.
 const PROTOCOL: i64 = 1001;
 
-/// Opens the stream.
-pub(super) fn open(source: &Source, options: &OpenOptions) -> Result<Opened, Error> {
-    let mut streams = Streams::new(source.clone());
+/// The pickles of a stream, run and judged, and the records behind them.
+pub(super) struct Read {
+    /// The object; it is admitted when it is rebuilt.
+    pub(super) object: Ran,
+    pub(super) records: TorchLegacy,
+    pickles: Vec<PickleInfo>,
+    /// Where the last pickle ends.
+    end: u64,
+}
+
+/// Reads the stream in a span.
+pub(super) fn read(
+    streams: &mut Streams,
+    stream: StreamId,
+    span: Span,
+    options: &OpenOptions,
+) -> Result<Read, Error> {
     let mut pickles = Vec::new();
-    let mut next = 0;
+    let mut next = span.start();
     let mut read =
         |streams: &mut Streams, check: &dyn Fn(&Graph, NodeId) -> Option<Error>| -> Result<Ran, Error> {
-            let rest = Span::between(next, source.size());
-            let ran = run(streams, StreamId::SOURCE, rest, None, options)?;
+            let rest = Span::between(next, span.end());
+            let ran = run(streams, stream, rest, None, options)?;
             if let Some(error) = check(&ran.graph, ran.root) {
                 ran.admit(streams, None, options)?;
                 return Err(error);
@@ -29,19 +43,49 @@ pub(super) fn open(source: &Source, options: &OpenOptions) -> Result<Opened, Err
             pickles.push(ran.info(streams)?);
             Ok(ran)
         };
-    read(&mut streams, &check_magic)?.admit(&mut streams, None, options)?;
-    read(&mut streams, &check_protocol)?.admit(&mut streams, None, options)?;
-    read(&mut streams, &check_system)?.admit(&mut streams, None, options)?;
-    let object = read(&mut streams, &|_, _| None)?;
-    let list = read(&mut streams, &|graph, root| keys(graph, root).err())?;
-    list.admit(&mut streams, None, options)?;
+    read(streams, &check_magic)?.admit(streams, None, options)?;
+    read(streams, &check_protocol)?.admit(streams, None, options)?;
+    read(streams, &check_system)?.admit(streams, None, options)?;
+    let object = read(streams, &|_, _| None)?;
+    let rest = Span::between(next, span.end());
+    match records(streams, stream, rest, &object, options) {
+        Ok((list, records)) => {
+            pickles.push(list.info(streams)?);
+            Ok(Read { object, records, pickles, end: list.span.end() })
+        }
+        Err(error) => {
+            // What the object would do stands, whatever comes after it.
+            object.admit(streams, None, options)?;
+            Err(error)
+        }
+    }
+}
+
+/// The list of storages, and their records.
+fn records(
+    streams: &mut Streams,
+    stream: StreamId,
+    rest: Span,
+    object: &Ran,
+    options: &OpenOptions,
+) -> Result<(Ran, TorchLegacy), Error> {
+    let list = run(streams, stream, rest, None, options)?;
+    list.admit(streams, None, options)?;
     let sizes = storage_keys(&object.graph);
     let keys = keys(&list.graph, list.root)?;
     let keys: Vec<_> = keys.into_iter().map(|key| (key.clone(), sizes.get(&key).copied())).collect();
-    let records = TorchLegacy::open(source, StreamId::SOURCE, list.span.end(), &keys)?;
+    let records = TorchLegacy::open(streams.stream(stream), stream, list.span.end(), &keys)?;
+    Ok((list, records))
+}
+
+/// Opens a file that is such a stream.
+pub(super) fn open(source: &Source, options: &OpenOptions) -> Result<Opened, Error> {
+    let mut streams = Streams::new(source.clone());
+    let whole = Span::between(0, source.size());
+    let Read { object, records, pickles, end } = read(&mut streams, StreamId::SOURCE, whole, options)?;
     let storages: &dyn Storages = &records;
     let rebuilt = object.rebuild(&mut streams, Some(storages), options)?;
-    let accounting = account::torch_legacy(source.size(), list.span.end(), &records, &rebuilt);
+    let accounting = account::torch_legacy(source.size(), end, &records, &rebuilt);
     let rest = Span::between(records.end(), source.size());
     judge_bystander(&streams, StreamId::SOURCE, rest, None, options)?;
     let strays =

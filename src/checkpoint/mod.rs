@@ -2,6 +2,7 @@
 //! read.
 
 mod account;
+mod embedded;
 mod graft;
 mod companions;
 mod expand;

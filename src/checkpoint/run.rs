@@ -11,7 +11,7 @@ use crate::rebuild::{self, Context, Raw, Rebuilt, allow};
 use crate::tensor::{EntryId, Kind, Leaf, Step, StreamId, Streams};
 
 use super::companions::{self, Companions};
-use super::{Error, OpenOptions, Opened, Origin, PickleInfo, RefusedUse, Source};
+use super::{Error, OpenOptions, Opened, Origin, PickleInfo, RefusedUse, Source, embedded};
 
 /// A pickle that ran to its end.
 pub(super) struct Ran {
@@ -237,8 +237,16 @@ impl Ran {
         options: &OpenOptions,
     ) -> Result<Rebuilt, Error> {
         self.admit(streams, storages, options)?;
+        let found = embedded::find(self, streams, options)?;
+        let with = embedded::With { found: &found, container: storages };
+        let with: &dyn Storages = &with;
+        let storages = if found.is_empty() { storages } else { Some(with) };
         rebuild::rebuild(&self.graph, self.root, self.context(storages, options), streams)
             .map_err(|error| Error::Rebuild { entry: self.entry.clone(), error })
+    }
+
+    pub(super) fn stream(&self) -> StreamId {
+        self.stream
     }
 
     fn context<'a>(&'a self, storages: Option<&'a dyn Storages>, options: &'a OpenOptions) -> Context<'a> {

@@ -12,6 +12,12 @@ pub trait Storages {
     /// A missing record, a wrong length.
     fn storage(&self, key: &str, nbytes: u64) -> Result<Storage, Error>;
 
+    /// The storage that a call embeds as bytes, by the position of the call among the objects of the pickle.
+    fn embedded(&self, node: usize) -> Option<&Embedded> {
+        let _ = node;
+        None
+    }
+
     /// Whether the writer is known to leave out the data of this storage.
     fn is_without_data(&self, key: &str) -> bool {
         let _ = key;
@@ -35,6 +41,15 @@ pub trait Storages {
     fn is_numbered(&self) -> bool {
         false
     }
+}
+
+/// A storage that is embedded in a pickle.
+#[derive(Debug, Clone)]
+pub struct Embedded {
+    /// Where its bytes are.
+    pub storage: Storage,
+    /// Element type; `None` where its class has none.
+    pub dtype: Option<Dtype>,
 }
 
 /// What a class of `TorchScript` is.

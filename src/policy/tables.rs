@@ -396,6 +396,8 @@ const DATA_ONLY: &[(&str, &[&str])] = &[
     ("pyarrow.lib", &["type_for_alias", "py_buffer", "_restore_array"]),
     ("sklearn.tree._tree", &["Tree"]),
     ("dotmap", &["DotMap"]),
+    // Code carried by value: the source text in its argument is kept as text.
+    ("torch_utils.persistence", &["_reconstruct_persistent_obj"]),
     ("flax.core.frozen_dict", &["FrozenDict"]),
     ("flax.core.frozen_dict.FrozenDict", &["_unflatten"]),
     ("torch.nn.backends.thnn", &["_get_thnn_function_backend"]),

@@ -28,6 +28,8 @@ pub enum Callable {
     ByteArray,
     /// A class of storages with elements of this type; `None` for untyped ones.
     Storage(Option<Dtype>),
+    /// `torch.storage._load_from_bytes`: a storage as bytes, which are a legacy stream.
+    LoadFromBytes,
     /// A class of tensors that is made empty and filled by `BUILD` (torch before 0.4).
     TensorClass,
     /// `torch._utils._rebuild_tensor` and its later forms.
@@ -169,6 +171,7 @@ const TABLE: &[(&str, &[(&str, Callable)])] = &[
     (
         "torch.storage",
         &[
+            ("_load_from_bytes", C::LoadFromBytes),
             ("UntypedStorage", C::Storage(None)),
             ("_UntypedStorage", C::Storage(None)),
             ("TypedStorage", C::Storage(None)),

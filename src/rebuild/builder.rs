@@ -74,6 +74,8 @@ pub(super) struct Builder<'a> {
     /// Small or decoded data, which becomes one stream at the end.
     pub(super) arena: Vec<u8>,
     pub(super) arena_stream: StreamId,
+    /// Storages of calls that embed them.
+    pub(super) embedded: HashMap<NodeId, StorageId>,
     /// What was read to check tensors.
     pub(super) purse: super::integers::Purse,
     /// Data that was read before: many arrays may refer to one text.
@@ -95,6 +97,7 @@ impl<'a> Builder<'a> {
             arena: Vec::new(),
             decoded: HashMap::new(),
             arena_stream,
+            embedded: HashMap::new(),
             purse: super::integers::Purse::default(),
         }
     }

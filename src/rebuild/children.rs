@@ -127,7 +127,10 @@ impl<'a> Builder<'a> {
                     self.attributes(*state, out);
                 }
             }
-            _ => indexed(graph.sequence(call.args).unwrap_or_default(), out),
+            _ => match self.persistent_state(call) {
+                Some(state) => self.attributes(state, out),
+                None => indexed(graph.sequence(call.args).unwrap_or_default(), out),
+            },
         }
         call.kwargs.into_iter().for_each(|kwargs| self.attributes(kwargs, out));
         call.states().for_each(|state| self.attributes(state, out));

@@ -28,6 +28,6 @@ pub use allow::{Callable, allow};
 pub use array::{Array, array};
 pub use builder::{Context, Rebuilt};
 pub use error::{Error, ErrorKind};
-pub use persistent::{storage_class, storage_keys};
 pub use joblib::{Companion, CompanionForm, Raw, companions, raw};
+pub use persistent::{callable, storage_class, storage_keys, storage_named};
 pub use walk::{rebuild, rebuild_at};

@@ -49,6 +49,10 @@ impl<'a> Builder<'a> {
         }
         out.extend(parts.others.into_iter().map(|(key, value)| (Link::Attribute(key), value)));
         // What a class adds that is a list, a dictionary or takes arguments besides being a module.
+        if self.persistent_state(call).is_some() {
+            call.states().for_each(|state| self.attributes(state, out));
+            return true;
+        }
         indexed(graph.sequence(call.args).unwrap_or_default(), out);
         call.states().skip(1).for_each(|state| self.attributes(state, out));
         keyed(&graph.entries(call.items()), out);
@@ -56,9 +60,21 @@ impl<'a> Builder<'a> {
         true
     }
 
+    /// The state in `torch_utils.persistence._reconstruct_persistent_obj(meta)` (`StyleGAN`), which would run the source
+    /// text in `meta` and fill an instance of the class that it defines: here the text is a value.
+    pub(super) fn persistent_state(&self, call: &Call) -> Option<NodeId> {
+        if self.global_name(call.callable)? != ("torch_utils.persistence", "_reconstruct_persistent_obj") {
+            return None;
+        }
+        let meta = *self.graph.tuple(call.args)?.first()?;
+        let Node::Dict(items) = self.graph.node(meta) else { return None };
+        let mut entries = self.graph.entries(items).into_iter();
+        entries.find(|(key, _)| self.graph.text(*key).as_deref() == Some("state")).map(|(_, state)| state)
+    }
+
     fn parts(&self, call: &Call) -> Option<Parts> {
         let graph = self.graph;
-        let state = call.states().next()?;
+        let state = self.persistent_state(call).or_else(|| call.states().next())?;
         let Node::Dict(items) = graph.node(state) else { return None };
         if let Some(class) = self.script_class(call) {
             return self.script_parts(class, graph.entries(items));

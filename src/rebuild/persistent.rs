@@ -82,6 +82,21 @@ fn element_size(graph: &Graph, pid: NodeId) -> Option<(Box<str>, u64)> {
     Some(((&*storage.key).into(), storage.class.map_or(1, Dtype::size)))
 }
 
+/// What an object is, if it is an allowlisted name.
+pub fn callable(graph: &Graph, id: NodeId) -> Option<Callable> {
+    let global = graph.as_global(id)?;
+    allow(canonical(&global.module, graph.protocol()), &global.name)
+}
+
+/// Key, element type and bytes of the storage that a whole pickle is. `None` for anything else, and for a storage that
+/// is part of another.
+pub fn storage_named(graph: &Graph, root: NodeId) -> Option<(Box<str>, Option<Dtype>, u64)> {
+    let Node::Persistent(pid) = graph.node(root) else { return None };
+    let storage = storage_ref(graph, *pid).ok().filter(|storage| storage.view.is_none())?;
+    let nbytes = storage.count.checked_mul(storage.class.map_or(1, Dtype::size))?;
+    Some(((&*storage.key).into(), storage.class, nbytes))
+}
+
 /// Element type of a class of typed storages.
 pub fn storage_class(graph: &Graph, class: NodeId) -> Option<Dtype> {
     let class = graph.as_global(class)?;
@@ -114,6 +129,18 @@ impl Builder<'_> {
         }
     }
 
+    /// The storage that a call embeds as bytes, once for each call.
+    fn embedded_storage(&mut self, id: NodeId) -> Option<Resolved> {
+        let embedded = self.context.storages?.embedded(id.index())?;
+        let dtype = embedded.dtype;
+        if let Some(storage) = self.embedded.get(&id) {
+            return Some(Resolved { storage: *storage, dtype });
+        }
+        let storage = self.add_storage(embedded.storage.clone());
+        self.embedded.insert(id, storage);
+        Some(Resolved { storage, dtype })
+    }
+
     fn is_numbered(&self) -> bool {
         self.context.storages.is_some_and(Storages::is_numbered)
     }
@@ -141,6 +168,10 @@ impl Builder<'_> {
     /// The storage of an argument. `None` where the storage is on the meta device and has no data.
     pub(super) fn resolve_storage(&mut self, id: NodeId, position: usize) -> Kinded<Option<Resolved>> {
         let pid = match self.graph.node(id) {
+            Node::Call(_) => {
+                let embedded = self.embedded_storage(id);
+                return embedded.map(Some).ok_or_else(|| self.wrong(id, position, "a storage"));
+            }
             Node::Persistent(pid) => pid,
             Node::Tuple(_) if self.is_numbered() => &id,
             _ => return Err(self.wrong(id, position, "a storage")),

@@ -7,6 +7,8 @@
     clippy::arithmetic_side_effects,
     clippy::as_conversions,
     clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
     clippy::doc_markdown,
     clippy::needless_pass_by_value,
     clippy::needless_for_each,
@@ -23,11 +25,13 @@ mod zips;
 mod bytes;
 mod cli;
 mod container_legacy;
+mod container_tar;
 mod container_torch;
 mod container_zip;
 mod container_zip_directory;
 mod convert_fixtures;
 mod corpus;
+mod embedded;
 mod fixtures_names;
 mod imports;
 mod mutate;
@@ -35,6 +39,7 @@ mod rebuild_containers;
 mod rebuild_graphs;
 mod rebuild_modules;
 mod rebuild_numpy;
+mod rebuild_parts;
 mod rebuild_storages;
 mod rebuild_torch;
 mod tensors;

@@ -1,0 +1,150 @@
+//! Storages that a plain pickle of tensors carries as bytes: `torch.storage._load_from_bytes(bytes)`, where the bytes are
+//! a legacy stream of its own, of which the object is the storage.
+//!
+//! Python would load that stream, so that each is run and judged, also where nothing refers to the result.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::bytes::{Span, length, read_vec};
+use crate::container::{self, Embedded, ScriptClass, Storages};
+use crate::limits::{LimitKind, check};
+use crate::pickle::{Graph, Node, NodeId, Payload};
+use crate::rebuild::{Callable, callable, storage_named};
+use crate::tensor::{Storage, StreamId, Streams};
+
+use super::run::{Ran, judge_bystander};
+use super::{Error, OpenOptions, legacy};
+
+/// The storages of the calls in a pickle, by the call.
+#[derive(Default)]
+pub(super) struct Found {
+    by_node: HashMap<usize, Embedded>,
+}
+
+impl Found {
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_node.is_empty()
+    }
+}
+
+/// Those storages, beside the container's own.
+pub(super) struct With<'a> {
+    pub(super) found: &'a Found,
+    pub(super) container: Option<&'a dyn Storages>,
+}
+
+impl Storages for With<'_> {
+    fn storage(&self, key: &str, nbytes: u64) -> Result<Storage, container::Error> {
+        match self.container {
+            Some(container) => container.storage(key, nbytes),
+            None => Err(container::Error {
+                entry: None,
+                offset: crate::bytes::Offset(0),
+                kind: container::ErrorKind::Missing,
+            }),
+        }
+    }
+
+    fn embedded(&self, node: usize) -> Option<&Embedded> {
+        self.found.by_node.get(&node)
+    }
+
+    fn is_without_data(&self, key: &str) -> bool {
+        self.container.is_some_and(|container| container.is_without_data(key))
+    }
+
+    fn numbered(&self, key: &str) -> Option<container::Numbered<'_>> {
+        self.container?.numbered(key)
+    }
+
+    fn script_class(&self, module: &str, name: &str) -> Option<ScriptClass<'_>> {
+        self.container?.script_class(module, name)
+    }
+
+    fn is_numbered(&self) -> bool {
+        self.container.is_some_and(Storages::is_numbered)
+    }
+}
+
+/// Reads every embedded stream of a pickle.
+pub(super) fn find(ran: &Ran, streams: &mut Streams, options: &OpenOptions) -> Result<Found, Error> {
+    let graph = &ran.graph;
+    let mut found = Found::default();
+    for (id, call) in graph.calls() {
+        if callable(graph, call.callable) != Some(Callable::LoadFromBytes) {
+            continue;
+        }
+        let unreadable = || Error::Unsupported("a storage embedded in another way than torch embeds it");
+        let [argument] = graph.tuple(call.args).ok_or_else(unreadable)? else { return Err(unreadable()) };
+        let (stream, span) =
+            bytes_of(graph, *argument, ran.stream(), streams, options)?.ok_or_else(unreadable)?;
+        let read = legacy::read(streams, stream, span, options)?;
+        read.object.admit(streams, None, options)?;
+        let inner = &read.object.graph;
+        let (key, dtype, nbytes) = storage_named(inner, read.object.root).ok_or_else(unreadable)?;
+        let storage = read.records.storage(&key, nbytes)?;
+        let end = read.records.end();
+        if end > span.end() {
+            return Err(unreadable());
+        }
+        judge_bystander(streams, stream, Span::between(end, span.end()), None, options)?;
+        // Without a key: its bytes are part of the pickle.
+        let storage = Storage { key: "".into(), ..storage };
+        found.by_node.insert(id.index(), Embedded { storage, dtype });
+    }
+    Ok(found)
+}
+
+/// Where the bytes of an argument are: `bytes`, or `_codecs.encode(text, "latin1")` before protocol 3.
+fn bytes_of(
+    graph: &Graph,
+    id: NodeId,
+    stream: StreamId,
+    streams: &mut Streams,
+    options: &OpenOptions,
+) -> Result<Option<(StreamId, Span)>, Error> {
+    let mut keep = |bytes: Vec<u8>| {
+        let span = Span::between(0, length(bytes.len()));
+        (streams.push(Arc::new(bytes)), span)
+    };
+    let text = match graph.node(id) {
+        Node::Bytes(Payload::Span(span))
+        | Node::ByteArray(Payload::Span(span))
+        | Node::Str2(Payload::Span(span)) => {
+            return Ok(Some((stream, *span)));
+        }
+        Node::Bytes(Payload::Inline(bytes))
+        | Node::ByteArray(Payload::Inline(bytes))
+        | Node::Str2(Payload::Inline(bytes)) => {
+            return Ok(Some(keep(bytes.to_vec())));
+        }
+        Node::Call(call) if callable(graph, call.callable) == Some(Callable::Encode) => {
+            match graph.tuple(call.args) {
+                Some([text, codec]) if is_latin1(graph, *codec) => *text,
+                _ => return Ok(None),
+            }
+        }
+        _ => return Ok(None),
+    };
+    let loaded;
+    let text = match graph.node(text) {
+        Node::Str(text) => &**text,
+        Node::LongStr(span) => {
+            check(LimitKind::StringBytes, options.limits.string_bytes, span.len())
+                .map_err(|_| Error::Unsupported("an embedded storage of this size"))?;
+            loaded = read_vec(streams.stream(stream), *span)?;
+            let Ok(text) = std::str::from_utf8(&loaded) else { return Ok(None) };
+            text
+        }
+        _ => return Ok(None),
+    };
+    let bytes: Option<Vec<u8>> = text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect();
+    let Some(bytes) = bytes else { return Ok(None) };
+    let span = Span::between(0, length(bytes.len()));
+    Ok(Some((streams.push(Arc::new(bytes)), span)))
+}
+
+fn is_latin1(graph: &Graph, codec: NodeId) -> bool {
+    matches!(graph.text(codec).as_deref(), Some("latin1" | "latin-1"))
+}
