@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::bytes::Span;
 use crate::limits::Limits;
 use crate::pickle::Graph;
+use crate::tensor;
 use crate::tensor::{
     Element, EntryId, Family, Kind, Leaf, Part, Place, Scalar, Step, Storage, StreamId, Streams, Tree,
     ViewSpec,
@@ -159,15 +160,21 @@ impl Builder<'_> {
     }
 }
 
-/// Number of items.
-fn count(shape: &[i64]) -> Kinded<u64> {
-    let sizes: Option<Vec<u64>> = shape.iter().map(|d| u64::try_from(*d).ok()).collect();
-    let count = sizes.as_ref().and_then(|sizes| sizes.iter().try_fold(1_u64, |n, d| n.checked_mul(*d)));
-    match (count, sizes.unwrap_or_default()) {
-        (Some(count), _) => Ok(count),
-        // No honest product of sizes overflows beside a zero.
-        (None, _) => Err(ErrorKind::Unsupported("an array of this shape")),
+/// Number of items. No honest product of sizes overflows, not even beside a zero.
+pub(super) fn count(shape: &[i64]) -> Kinded<u64> {
+    let wrong = |kind| ErrorKind::Tensor(tensor::Error { storage: "".into(), kind });
+    let mut count = 1_u64;
+    for &value in shape {
+        let size = u64::try_from(value);
+        let size = size.map_err(|_| wrong(tensor::ErrorKind::Negative { what: "size", value }))?;
+        let next = count.checked_mul(size);
+        count = next.ok_or_else(|| wrong(tensor::ErrorKind::TooLarge(sizes(shape))))?;
     }
+    Ok(count)
+}
+
+fn sizes(shape: &[i64]) -> Box<[u64]> {
+    shape.iter().map(|size| u64::try_from(*size).unwrap_or(0)).collect()
 }
 
 /// Strides of an array without gaps, in elements; saturates where the shape is a lie, which the view then refuses.

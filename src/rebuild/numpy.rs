@@ -202,7 +202,7 @@ impl<'a> Builder<'a> {
             return Ok(Made::LeftOut { reason, bytes: 0 });
         }
         let storage = embedded(self.data(data, 4)?);
-        let expected = super::array::data_len(&shape, &element).unwrap_or(u64::MAX);
+        let expected = super::array::count(&shape)?.saturating_mul(element.size);
         if storage.len != expected {
             return Err(ErrorKind::DataLength { got: storage.len, expected });
         }
