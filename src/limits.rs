@@ -13,7 +13,8 @@ pub struct Limits {
     pub nodes: usize,
     /// Entries in the memo. `LONG_BINPUT 0x7fffffff` must not allocate two billion slots.
     pub memo: usize,
-    /// Marks and stack items that are open at one time. Stops streams of `(` and of `2` (DUP).
+    /// Marks and stack items that are open at one time; of items alone, 64 times as many, because protocol 0 pushes a
+    /// list whole. Stops streams of `(` and of `2` (DUP).
     pub stack: usize,
     /// Bytes of text, integers and small byte strings kept in memory, over all pickles of a source.
     pub string_bytes: u64,
@@ -47,11 +48,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             operations: 4_000_000_000,
-            nodes: 1_000_000_000,
-            memo: 200_000_000,
+            nodes: 200_000_000,
+            memo: 100_000_000,
             stack: 1_000_000,
             string_bytes: 4 << 30,
-            inflated_pickle: 4 << 30,
+            inflated_pickle: 1 << 30,
             depth: 1_000,
             extra_names: 100_000,
             view_expansion: 4_096,
