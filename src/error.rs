@@ -75,7 +75,7 @@ impl Error {
 fn output_class(kind: &output::ErrorKind) -> Class {
     use output::ErrorKind as Kind;
     match kind {
-        Kind::Write(_) | Kind::Source(_) | Kind::Changed(_) | Kind::TooLarge => Class::Environment,
+        Kind::Write(_) | Kind::Source(_) | Kind::Changed(_) => Class::Environment,
         Kind::Tensor { error: ReadError::Io(_), .. } => Class::Environment,
         Kind::Exists | Kind::NotAFile => Class::Misuse,
         _ => Class::Malformed,
@@ -88,6 +88,7 @@ fn open_class(error: &checkpoint::Error) -> Class {
         checkpoint::Error::Refused { .. } | checkpoint::Error::Strict(_) => Class::Refused,
         checkpoint::Error::Container(error) if error.is_io() => Class::Environment,
         checkpoint::Error::Pickle { error, .. } if error.kind.is_io() => Class::Environment,
+        checkpoint::Error::Rebuild { error, .. } if error.kind.is_io() => Class::Environment,
         _ => Class::Malformed,
     }
 }

@@ -1,4 +1,4 @@
-//! lib
+#![doc = include_str!("../README.md")]
 #![cfg_attr(
     test,
     allow(

@@ -38,6 +38,9 @@ pub struct Limits {
     pub entries: usize,
     /// Dimensions of one tensor (torch allows 64).
     pub rank: usize,
+    /// Bytes of indices that are read to check the sparse and nested tensors of one source. Stops a million tensors
+    /// that share one large table of indices.
+    pub index_bytes: u64,
 }
 
 impl Default for Limits {
@@ -57,6 +60,7 @@ impl Default for Limits {
             expanded: 1 << 40,
             entries: 10_000_000,
             rank: 64,
+            index_bytes: 16 << 30,
         }
     }
 }
@@ -91,6 +95,8 @@ pub enum LimitKind {
     Entries,
     /// [`Limits::rank`]
     Rank,
+    /// [`Limits::index_bytes`]
+    IndexBytes,
 }
 
 impl std::fmt::Display for LimitKind {
@@ -109,6 +115,7 @@ impl std::fmt::Display for LimitKind {
             Self::Expanded => "expanded bytes",
             Self::Entries => "archive members",
             Self::Rank => "tensor dimensions",
+            Self::IndexBytes => "bytes of indices",
         })
     }
 }

@@ -33,6 +33,6 @@ impl Accounting {
 
     /// Whether every byte has a use that the format knows.
     pub fn is_clean(&self) -> bool {
-        self.unreferenced == 0 && self.trailing == 0
+        self.unreferenced == 0 && self.trailing == 0 && self.other == 0
     }
 }

@@ -6,17 +6,21 @@ use crate::tensor::{Place, Storage, StreamId, Tensor, View};
 /// Runs of a tensor that are told apart. One of more runs counts as one from its first to its last byte.
 const RUNS: u64 = 65_536;
 
+/// Runs that are told apart over all tensors: a file that shows one strided view a million times must not cost more.
+const ALL_RUNS: u64 = 4_000_000;
+
 /// Bytes of the source file that some tensor shows, each counted once, however many storages and views share it. A
 /// deflated storage counts as a whole, with its stored size. Data that is embedded in a pickle, which has no key, and
 /// what lies outside the source file do not count.
 pub fn shown(storages: &[Storage], tensors: &[Tensor]) -> u64 {
     let mut spans = Vec::new();
+    let mut budget = ALL_RUNS;
     for tensor in tensors {
         let storage = storages.get(tensor.view.storage().index()).filter(|storage| !storage.key.is_empty());
         match storage.map(|storage| storage.place) {
             Some(Place::Deflated(stored)) => spans.push(stored),
             Some(Place::Stored { stream: StreamId::SOURCE, span }) => {
-                runs(&tensor.view, span.start(), &mut spans);
+                runs(&tensor.view, span.start(), &mut budget, &mut spans);
             }
             Some(Place::Stored { .. }) | None => {}
         }
@@ -25,7 +29,7 @@ pub fn shown(storages: &[Storage], tensors: &[Tensor]) -> u64 {
 }
 
 /// The runs of bytes that a view of a storage at `base` shows.
-fn runs(view: &View, base: u64, out: &mut Vec<Span>) {
+fn runs(view: &View, base: u64, budget: &mut u64, out: &mut Vec<Span>) {
     if view.is_empty() {
         return;
     }
@@ -46,7 +50,10 @@ fn runs(view: &View, base: u64, out: &mut Vec<Span>) {
         outer = rest;
     }
     let count = outer.iter().fold(1_u64, |n, (_, size)| n.saturating_mul(*size));
-    if count > RUNS {
+    let left = budget.checked_sub(count).filter(|_| count <= RUNS);
+    if let Some(left) = left {
+        *budget = left;
+    } else {
         let last =
             outer.iter().fold(run, |n, (t, z)| n.saturating_add(z.saturating_sub(1).saturating_mul(*t)));
         out.extend(Span::new(start, last));
@@ -114,5 +121,14 @@ mod tests {
         assert_eq!(shown_of(&[(3, &[7, 5], &[0, 0])]), 4);
         assert_eq!(shown_of(&[(0, &[10, 3], &[100, 1])]), 120);
         assert_eq!(shown_of(&[]), 0);
+    }
+
+    #[test]
+    fn runs_are_told_apart_up_to_a_number_over_all_tensors() {
+        let strided: (i64, &[i64], &[i64]) = (0, &[500], &[2]);
+        let few = vec![strided; 8_000];
+        assert_eq!(shown_of(&few), 2000);
+        // Another has no runs left, and counts from its first to its last byte.
+        assert_eq!(shown_of(&[few.as_slice(), &[strided]].concat()), 3996);
     }
 }

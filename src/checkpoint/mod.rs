@@ -4,11 +4,14 @@
 mod account;
 mod companions;
 mod expand;
+mod graft;
 mod layers;
 mod legacy;
 mod numpy;
 mod open;
 mod run;
+mod script;
+mod tar;
 mod zip;
 
 use std::path::PathBuf;

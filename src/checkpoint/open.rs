@@ -1,9 +1,10 @@
 //! From a source to the container that it needs.
 
+use crate::accounting::Accounting;
 use crate::container::{Archive, Format, TorchZip, detect};
 
 use super::layers::{self, Found};
-use super::{Error, OpenOptions, Opened, Source, legacy, numpy, run, zip};
+use super::{Error, OpenOptions, Opened, Source, legacy, numpy, run, script, tar, zip};
 
 /// Opens a source of any supported format, recognised by content.
 ///
@@ -23,7 +24,10 @@ pub(super) fn open_bare(source: &Source, options: &OpenOptions) -> Result<Found,
         Format::Zip => return open_zip(source, options),
         Format::TorchLegacy => legacy::open(source, options)?,
         Format::Pickle => run::open_plain(source, options)?,
-        Format::Tar => return layers::untar(source, options),
+        Format::Tar => match tar::open(source, options)? {
+            Some(opened) => opened,
+            None => return layers::untar(source, options),
+        },
         Format::Npy => numpy::open_npy(source, options)?,
         Format::Safetensors => return Err(Error::Unsupported("a safetensors file (it holds no pickle)")),
         Format::Packed(name) => return layers::unpack(source, name, options),
@@ -36,7 +40,8 @@ pub(super) fn open_bare(source: &Source, options: &OpenOptions) -> Result<Found,
 fn open_zip(source: &Source, options: &OpenOptions) -> Result<Found, Error> {
     let archive = Archive::open(source, &options.limits)?;
     let opened = match zip_kind(&archive) {
-        Some("torch-zip") => match TorchZip::open(source, archive, &options.limits)? {
+        Some(kind @ ("torch-zip" | SCRIPT)) => match TorchZip::open(source, archive, &options.limits)? {
+            Some(torch) if kind == SCRIPT => script::open(source, &torch, options)?,
             Some(torch) => zip::open(source, &torch, options)?,
             None => return Err(Error::Unsupported("a zip archive without data.pkl")),
         },
@@ -46,13 +51,15 @@ fn open_zip(source: &Source, options: &OpenOptions) -> Result<Found, Error> {
     };
     Ok(Found::Opened(Box::new(opened)))
 }
+const SCRIPT: &str = "torchscript";
 
 /// Which writer's layout an archive has, by the members that only that writer makes.
 fn zip_kind(archive: &Archive) -> Option<&'static str> {
     let last = |name: &str| archive.members().iter().any(|m| m.name.rsplit('/').next() == Some(name));
     let below = |part: &str| archive.members().iter().any(|m| m.name.split('/').any(|p| p == part));
     match () {
-        () if last("constants.pkl") || below("code") && last("data.pkl") => Some("TorchScript"),
+        () if last("constants.pkl") || below("code") && last("data.pkl") => Some(SCRIPT),
+        () if last("model.json") => Some("a preview format of TorchScript (model.json)"),
         () if last("data.pkl") => Some("torch-zip"),
         () if last("archive_format") => Some("a .pt2 archive"),
         () => None,
@@ -73,8 +80,10 @@ fn check_strict(opened: &Opened) -> Result<(), Error> {
         return Err(Error::Strict(stray.clone()));
     }
     if !opened.accounting.is_clean() {
-        let (unreferenced, trailing) = (opened.accounting.unreferenced, opened.accounting.trailing);
-        let message = format!("{unreferenced} bytes that no tensor shows and {trailing} bytes after the end");
+        let Accounting { unreferenced, other, trailing, .. } = opened.accounting;
+        let message = format!(
+            "{unreferenced} bytes that no tensor shows, {other} in further members, {trailing} after the end"
+        );
         return Err(Error::Strict(message));
     }
     if opened.tensors.iter().any(|tensor| tensor.encoding.is_some()) {

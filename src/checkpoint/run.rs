@@ -167,7 +167,7 @@ const MOST_BYSTANDERS: usize = 256;
 const PROTO: u8 = 0x80;
 
 /// Passes over NUL bytes and white space, which loaders pass over too. The byte found, if there is one.
-fn skip_padding(source: &dyn ReadAt, at: &mut u64, end: u64) -> Result<Option<u8>, Error> {
+pub(super) fn skip_padding(source: &dyn ReadAt, at: &mut u64, end: u64) -> Result<Option<u8>, Error> {
     /// Bytes read at a time.
     const BLOCK: u64 = 64 * 1024;
     while *at < end {
@@ -220,8 +220,11 @@ impl Ran {
             return Err(refused(self.entry.as_deref(), &self.judgement, rebuilt.as_ref()));
         }
         let anomalies = self.graph.anomalies();
-        match anomalies.iter().find(|anomaly| anomaly.kind.is_ambiguous() || options.strict) {
-            Some(anomaly) => Err(Error::Ambiguous { entry: self.entry.clone(), anomaly: *anomaly }),
+        if let Some(anomaly) = anomalies.iter().find(|anomaly| anomaly.kind.is_ambiguous()) {
+            return Err(Error::Ambiguous { entry: self.entry.clone(), anomaly: *anomaly });
+        }
+        match anomalies.first().filter(|_| options.strict) {
+            Some(anomaly) => Err(Error::Strict(format!("{} at {}", anomaly.kind, anomaly.offset))),
             None => Ok(()),
         }
     }

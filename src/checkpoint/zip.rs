@@ -9,7 +9,7 @@ use crate::tensor::{StreamId, Streams};
 use super::{Error, OpenOptions, Opened, Origin, Source, account, run};
 
 /// Judges a member that is neither the pickle nor a storage, as a pickle if it is one.
-fn judge_member(
+pub(super) fn judge_member(
     torch: &TorchZip,
     member: &Member,
     streams: &mut Streams,
@@ -25,11 +25,15 @@ fn judge_member(
     run::judge_bystander(streams, stream, span, Some(&member.name), options)
 }
 
-/// Opens the pickle of the archive and everything that it refers to.
-pub(super) fn open(source: &Source, torch: &TorchZip, options: &OpenOptions) -> Result<Opened, Error> {
-    let mut streams = Streams::new(source.clone());
-    let member = torch.pickle();
-    let (stream, span) = match member.method {
+/// Where the bytes of a member that is a pickle are, checked and inflated.
+pub(super) fn pickle(
+    source: &Source,
+    torch: &TorchZip,
+    member: &Member,
+    streams: &mut Streams,
+    options: &OpenOptions,
+) -> Result<(StreamId, Span), Error> {
+    Ok(match member.method {
         Method::Stored => {
             torch.archive().verify(source, member)?;
             (StreamId::SOURCE, member.data)
@@ -39,7 +43,14 @@ pub(super) fn open(source: &Source, torch: &TorchZip, options: &OpenOptions) -> 
             let span = Span::between(0, member.size);
             (streams.push(Arc::new(bytes)), span)
         }
-    };
+    })
+}
+
+/// Opens the pickle of the archive and everything that it refers to.
+pub(super) fn open(source: &Source, torch: &TorchZip, options: &OpenOptions) -> Result<Opened, Error> {
+    let mut streams = Streams::new(source.clone());
+    let member = torch.pickle();
+    let (stream, span) = pickle(source, torch, member, &mut streams, options)?;
     let ran = run::run(&streams, stream, span, Some(&member.name), options)?;
     let storages: &dyn Storages = torch;
     let rebuilt = ran.rebuild(&mut streams, Some(storages), options)?;
@@ -55,7 +66,7 @@ pub(super) fn open(source: &Source, torch: &TorchZip, options: &OpenOptions) -> 
         container: "torch-zip",
         big_endian: torch.big_endian(),
         pickles: vec![ran.info(&streams)?],
-        accounting: account::torch_zip(source.size(), torch, after_stop, &rebuilt),
+        accounting: account::torch_zip(source.size(), torch, (member.data.len(), after_stop), &rebuilt),
         strays,
         streams,
         storages: rebuilt.storages,

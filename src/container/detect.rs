@@ -43,6 +43,7 @@ const MAGIC: &[(u64, &[u8], Format)] = &[
     (0, b"7z\xbc\xaf\x27\x1c", Format::Packed("7z")),
     (0, b"Rar!\x1a\x07", Format::Packed("rar")),
     (0, b"ZF0x", Format::Packed("zfile")),
+    (0, b"PYTORCH1", Format::Foreign("a preview format of PyTorch 1.0")),
     (0, b"GGUF", Format::Foreign("GGUF")),
     (0, b"\x89HDF\r\n\x1a\n", Format::Foreign("HDF5")),
     // Its first byte is an opcode, but no picture is a pickle.

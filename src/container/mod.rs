@@ -5,15 +5,19 @@
 mod detect;
 mod error;
 mod npy;
+mod script;
 mod storages;
 mod torch_legacy;
+mod torch_tar;
 mod torch_zip;
 mod zip;
 
 pub use detect::{Format, detect};
 pub use error::{Error, ErrorKind};
 pub use npy::Npy;
-pub use storages::Storages;
+pub use script::{Classes, ScriptRecords};
+pub use storages::{Numbered, ScriptClass, Storages};
 pub use torch_legacy::{MAGIC as LEGACY_MAGIC, TorchLegacy};
+pub use torch_tar::{Tar, TorchTar};
 pub use torch_zip::TorchZip;
 pub use zip::{Archive, Member, Method, Stray};

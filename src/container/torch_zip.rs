@@ -22,9 +22,15 @@ use super::zip::{Archive, Member, Method};
 pub struct TorchZip {
     archive: Archive,
     pickle: Member,
-    storage_prefix: String,
+    /// Everything before `data.pkl`.
+    prefix: String,
+    /// Folders of records.
+    folders: Vec<String>,
     big_endian: bool,
 }
+
+/// Pickles beside `data.pkl` that have records, in archives of `TorchScript`.
+const FURTHER: &[&str] = &["constants", "traced_inputs"];
 
 impl TorchZip {
     /// Finds the one pickle and the byte order. `None` where the archive is no torch checkpoint.
@@ -51,12 +57,23 @@ impl TorchZip {
             Some(member) => byteorder(source, &archive, member, limits)?,
             None => false,
         };
-        Ok(Some(Self { archive, pickle, storage_prefix: format!("{prefix}data/"), big_endian }))
+        let mut folders = vec![format!("{prefix}data/")];
+        for further in FURTHER {
+            if archive.member(&format!("{prefix}{further}.pkl")).is_some() {
+                folders.push(format!("{prefix}{further}/"));
+            }
+        }
+        Ok(Some(Self { archive, pickle, prefix, folders, big_endian }))
     }
 
     /// The archive.
     pub fn archive(&self) -> &Archive {
         &self.archive
+    }
+
+    /// What every name in the archive begins with, up to a slash; empty where there is none.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     /// The pickle of the checkpoint.
@@ -71,7 +88,7 @@ impl TorchZip {
 
     /// Whether a member is the record of a storage.
     pub fn is_record(&self, member: &Member) -> bool {
-        member.name.starts_with(&self.storage_prefix)
+        self.folders.iter().any(|folder| member.name.starts_with(folder))
     }
 
     /// Members that are neither the pickle, nor a storage, nor bookkeeping.
@@ -118,9 +135,13 @@ fn byteorder(
     }
 }
 
-impl Storages for TorchZip {
-    fn storage(&self, key: &str, nbytes: u64) -> Result<Storage, Error> {
-        let name = format!("{}{key}", self.storage_prefix);
+impl TorchZip {
+    /// The storage of a key in one of the folders of records.
+    ///
+    /// # Errors
+    /// A missing record, one that is too short.
+    pub fn record(&self, folder: &str, key: &str, nbytes: u64) -> Result<Storage, Error> {
+        let name = format!("{}{folder}{key}", self.prefix);
         let Some(member) = self.archive.member(&name) else {
             return Err(Error::new(Some(&name), self.pickle.header, ErrorKind::Missing));
         };
@@ -141,5 +162,11 @@ impl Storages for TorchZip {
             big_endian: self.big_endian,
             crc32: self.archive.checksum(member),
         })
+    }
+}
+
+impl Storages for TorchZip {
+    fn storage(&self, key: &str, nbytes: u64) -> Result<Storage, Error> {
+        self.record("data/", key, nbytes)
     }
 }

@@ -234,6 +234,7 @@ fn encoding(written: &WrittenTensor, tensor: &Tensor) -> Option<EncodingRecord> 
         part: encoding.part.to_owned(),
         scheme: encoding.scheme.as_deref().map(str::to_owned),
         axis: encoding.axis,
+        shape: encoding.shape.as_deref().map(<[u64]>::to_vec),
     });
     cast.or(part)
 }

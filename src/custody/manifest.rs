@@ -246,14 +246,17 @@ pub enum EncodingRecord {
     },
     /// A tensor that safetensors has no type for, or one part of it.
     Part {
-        /// `quantized`, `sparse` or `complex`.
+        /// `quantized`, `sparse`, `nested` or `complex`.
         kind: String,
         /// Which part.
         part: String,
         /// Quantization scheme or sparse layout.
         scheme: Option<String>,
-        /// Axis of a per-channel quantization.
+        /// Axis of a per-channel quantization; the ragged dimension of a nested tensor.
         axis: Option<i64>,
+        /// Shape of the whole, where its parts do not tell: that of a sparse tensor.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shape: Option<Vec<u64>>,
     },
 }
 

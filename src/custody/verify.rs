@@ -123,6 +123,11 @@ pub fn verify(path: &Path) -> Result<Report, VerifyError> {
         }
         report.mismatches.append(&mut checked.mismatches);
     }
+    let outputs = crate::bytes::length(manifest.outputs.len());
+    for tensor in manifest.tensors.iter().filter(|tensor| tensor.to.output >= outputs) {
+        let mismatch = Some(format!("is said to be in output {}, of {outputs}", tensor.to.output));
+        report.mismatches.push(Check { level: "tensors", name: tensor.name.clone(), mismatch });
+    }
     check_set(&manifest, &mut report);
     Ok(report)
 }
@@ -234,6 +239,13 @@ impl Checked<'_> {
                 continue;
             }
             let (from, to) = info.data_offsets;
+            let offsets = [crate::bytes::length(from), crate::bytes::length(to)];
+            if offsets != tensor.to.offsets {
+                self.tensor(
+                    &tensor.name,
+                    format!("lies at {offsets:?}, {:?} in the manifest", tensor.to.offsets),
+                );
+            }
             let at = |n: usize| start.saturating_add(crate::bytes::length(n));
             let digest = digest(file, Span::between(at(from), at(to)))?;
             if digest != tensor.sha256 {

@@ -789,7 +789,7 @@ fn optimizer_state_and_parts_are_not_cast() {
 }
 
 fn scale() -> Encoding {
-    Encoding { kind: "quantized", part: "scale", scheme: None, axis: None }
+    Encoding { kind: "quantized", part: "scale", scheme: None, axis: None, shape: None }
 }
 
 #[test]

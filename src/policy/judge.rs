@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::bytes::Offset;
-use crate::pickle::{Call, Graph, Node, NodeId};
+use crate::pickle::{Call, Global, Graph, Node, NodeId};
 
 use super::{Verdict, canonical, expression, tables};
 
@@ -28,7 +28,7 @@ impl Overrides {
 pub struct JudgedGlobal {
     /// `module.name`, in Python 3's terms.
     pub name: String,
-    /// How many opcodes refer to it.
+    /// How often it is called; where it never is, how many opcodes refer to it.
     pub count: u64,
     /// The worst verdict of its uses.
     pub verdict: Verdict,
@@ -67,7 +67,9 @@ impl Judgement {
 /// allowlist, by module and name.
 pub fn judge(graph: &Graph, allowed: &dyn Fn(&str, &str) -> bool, overrides: &Overrides) -> Judgement {
     let called: HashSet<NodeId> = graph.calls().map(|(_, call)| call.callable).collect();
-    let judge = Judge { graph, allowed, called };
+    let harmless = |global: &Global| allowed(canonical(&global.module, global.protocol), &global.name);
+    let judge = Judge { graph, allowed: graph.globals().iter().map(harmless).collect(), called };
+    let mut calls = vec![0_u64; graph.globals().len()];
     let mut verdicts: BTreeMap<String, (u64, Verdict)> = BTreeMap::new();
     let mut refusals: Vec<Use> = Vec::new();
     let mut note = |name: &str, count: u64, verdict: Verdict, at: Offset, expression: &dyn Fn() -> String| {
@@ -82,6 +84,11 @@ pub fn judge(graph: &Graph, allowed: &dyn Fn(&str, &str) -> bool, overrides: &Ov
     };
     // Calls first: they say more than the reference that they go through.
     for (id, call) in graph.calls() {
+        if let Node::Global(global) = graph.node(call.callable)
+            && let Some(count) = calls.get_mut(global.index())
+        {
+            *count = count.saturating_add(1);
+        }
         let verdict = judge.call(call, id);
         if verdict != Verdict::Allowed {
             let name = judge.callee(call);
@@ -89,12 +96,11 @@ pub fn judge(graph: &Graph, allowed: &dyn Fn(&str, &str) -> bool, overrides: &Ov
         }
     }
     let excused = judge.excused();
-    for (i, global) in graph.globals().iter().enumerate() {
-        let module = canonical(&global.module, global.protocol);
-        let name = format!("{module}.{}", global.name);
-        let reference =
-            if excused.contains(&i) { Verdict::Inert } else { judge.reference(module, &global.name) };
-        note(&name, global.count, reference, global.offset, &|| name.escape_debug().to_string());
+    for ((i, global), calls) in graph.globals().iter().enumerate().zip(calls) {
+        let name = format!("{}.{}", canonical(&global.module, global.protocol), global.name);
+        let reference = if excused.contains(&i) { Verdict::Inert } else { judge.reference(i, global) };
+        let count = if calls > 0 { calls } else { global.count };
+        note(&name, count, reference, global.offset, &|| name.escape_debug().to_string());
     }
     refusals.sort_by_key(|a| a.offset);
     let globals = verdicts.into_iter().map(|(name, (count, verdict))| JudgedGlobal { name, count, verdict });
@@ -106,7 +112,8 @@ pub fn judge(graph: &Graph, allowed: &dyn Fn(&str, &str) -> bool, overrides: &Ov
 
 struct Judge<'a> {
     graph: &'a Graph,
-    allowed: &'a dyn Fn(&str, &str) -> bool,
+    /// Whether each name is in the allowlist.
+    allowed: Vec<bool>,
     /// Nodes that something calls.
     called: HashSet<NodeId>,
 }
@@ -118,10 +125,15 @@ impl<'a> Judge<'a> {
         Some((canonical(&global.module, global.protocol), &global.name))
     }
 
+    fn is_allowed(&self, index: usize) -> bool {
+        self.allowed.get(index).copied().unwrap_or(false)
+    }
+
     /// A name that is only referred to.
-    fn reference(&self, module: &str, name: &str) -> Verdict {
+    fn reference(&self, index: usize, global: &Global) -> Verdict {
+        let (module, name) = (canonical(&global.module, global.protocol), &*global.name);
         match () {
-            () if (self.allowed)(module, name) => Verdict::Allowed,
+            () if self.is_allowed(index) => Verdict::Allowed,
             () if tables::is_data_only(module, name) => Verdict::Inert,
             () if tables::is_dangerous(module, name) => Verdict::Dangerous,
             () => Verdict::Inert,
@@ -131,15 +143,21 @@ impl<'a> Judge<'a> {
     /// A call that Python would make.
     fn call(&self, call: &Call, id: NodeId) -> Verdict {
         let callable = self.class_of_module_id(call.callable).unwrap_or(call.callable);
+        if let Node::Global(global) = self.graph.node(callable)
+            && self.is_allowed(global.index())
+        {
+            return Verdict::Allowed;
+        }
         let Some((module, name)) = self.names(callable) else {
             let honest = self.is_by_value(call, callable);
             return if honest { Verdict::Inert } else { Verdict::Dangerous };
         };
         match () {
-            () if (self.allowed)(module, name) => Verdict::Allowed,
             () if tables::is_data_only(module, name) => Verdict::Inert,
             () if self.is_honest_form(module, name, call, id) => Verdict::Inert,
             () if tables::is_dangerous(module, name) => Verdict::Dangerous,
+            // Objects of TorchScript, such as enums: torch's reader in C++ looks these up in the archive's own classes.
+            () if module == "__torch__" || module.starts_with("__torch__.") => Verdict::Inert,
             () if call.how.is_new() || (module, name) == ("copyreg", "_reconstructor") => Verdict::Inert,
             () => Verdict::Unknown,
         }
@@ -157,11 +175,12 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// The class in a legacy `("module", class, file, source)` id.
+    /// The class in a legacy `("module", class, file, source)` id, or in the `(class, file, source)` of a tar.
     fn class_of_module_id(&self, id: NodeId) -> Option<NodeId> {
         let Node::Persistent(pid) = self.graph.node(id) else { return None };
         match self.graph.tuple(*pid) {
             Some([tag, class, ..]) if self.graph.text(*tag).as_deref() == Some("module") => Some(*class),
+            Some([class, _file, _source]) if self.graph.as_global(*class).is_some() => Some(*class),
             _ => None,
         }
     }
@@ -197,10 +216,10 @@ impl<'a> Judge<'a> {
     fn is_array_named_data(&self, names: NodeId) -> bool {
         let Node::Dict(items) = self.graph.node(names) else { return false };
         let [(key, array)] = items.as_slice() else { return false };
-        let callable = self.graph.call(*array).and_then(|call| self.names(call.callable));
-        self.graph.text(*key).as_deref() == Some("data")
-            && callable
-                .is_some_and(|(module, name)| module.starts_with("numpy.") && (self.allowed)(module, name))
+        let Some(call) = self.graph.call(*array) else { return false };
+        let Node::Global(global) = self.graph.node(call.callable) else { return false };
+        let of_numpy = self.names(call.callable).is_some_and(|(module, _)| module.starts_with("numpy."));
+        self.graph.text(*key).as_deref() == Some("data") && of_numpy && self.is_allowed(global.index())
     }
 
     /// A function that is carried by value, or what describes one.

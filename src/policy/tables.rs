@@ -400,7 +400,6 @@ const DATA_ONLY: &[(&str, &[&str])] = &[
     ("flax.core.frozen_dict.FrozenDict", &["_unflatten"]),
     ("torch.nn.backends.thnn", &["_get_thnn_function_backend"]),
     ("torch.distributed.fsdp.api", &["ShardingStrategy", "StateDictType", "BackwardPrefetch"]),
-    ("torch.nn.parameter", &["UninitializedParameter", "UninitializedBuffer"]),
     (
         "transformers.trainer_utils",
         &[

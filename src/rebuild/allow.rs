@@ -16,6 +16,8 @@ pub enum Callable {
     DefaultDict,
     /// A list, tuple, set, frozen set, deque or `torch.Size`.
     Sequence,
+    /// A list or dictionary of `TorchScript` with the name of its type.
+    Tagged,
     /// A value that holds no tensor and needs no reading.
     Value,
     /// A type or constant that is referred to and never called.
@@ -38,6 +40,18 @@ pub enum Callable {
     FromType,
     /// A tensor that holds no data.
     Meta,
+    /// A quantized tensor: `torch._utils._rebuild_qtensor`.
+    Quantized,
+    /// A sparse tensor of any layout, in Python's form or in that of C++.
+    Sparse,
+    /// A nested tensor over one strided buffer.
+    Nested,
+    /// A nested tensor of torch's newer kind, `torch.jagged`.
+    Jagged,
+    /// A tensor whose data is in its attributes: `torch._utils._rebuild_wrapper_subclass`.
+    Wrapper,
+    /// A class of storages whose elements are smaller than a byte.
+    PackedStorage,
     /// A tensor given as a numpy array.
     DeviceFromNumpy,
     /// A tensor given as another tensor.
@@ -116,16 +130,42 @@ const TABLE: &[(&str, &[(&str, Callable)])] = &[
             ("_rebuild_tensor_v3", C::Tensor(TensorForm::V3)),
             ("_rebuild_parameter", C::Parameter),
             ("_rebuild_parameter_with_state", C::Parameter),
+            ("_rebuild_qtensor", C::Quantized),
+            ("_rebuild_sparse_tensor", C::Sparse),
+            ("_rebuild_sparse_csr_tensor", C::Sparse),
+            ("_rebuild_nested_tensor", C::Nested),
+            ("_rebuild_wrapper_subclass", C::Wrapper),
             ("_rebuild_meta_tensor_no_storage", C::Meta),
             ("_rebuild_device_tensor_from_numpy", C::DeviceFromNumpy),
             ("_rebuild_xla_tensor", C::DeviceFromNumpy),
             ("_rebuild_device_tensor_from_cpu_tensor", C::DeviceFromCpu),
         ],
     ),
-    ("torch._tensor", &[("_rebuild_from_type_v2", C::FromType)]),
-    ("torch.tensor", &[("_rebuild_from_type_v2", C::FromType)]),
+    ("torch._tensor", FROM_TYPE),
+    ("torch.tensor", FROM_TYPE),
+    ("torch.nested._internal.nested_tensor", &[("_rebuild_njt", C::Jagged)]),
+    (
+        "torch.jit._pickle",
+        &[
+            ("build_intlist", C::Sequence),
+            ("build_doublelist", C::Sequence),
+            ("build_boollist", C::Sequence),
+            ("build_tensorlist", C::Sequence),
+            ("restore_type_tag", C::Tagged),
+            ("build_tensor_from_id", C::Meta),
+        ],
+    ),
     ("torch.serialization", &[("_get_layout", C::Value)]),
-    ("torch.nn.parameter", &[("Parameter", C::ParameterClass), ("Buffer", C::ParameterClass)]),
+    ("torch.autograd.variable", &[("Variable", C::ParameterClass)]),
+    (
+        "torch.nn.parameter",
+        &[
+            ("Parameter", C::ParameterClass),
+            ("Buffer", C::ParameterClass),
+            ("UninitializedParameter", C::Meta),
+            ("UninitializedBuffer", C::Meta),
+        ],
+    ),
     (
         "torch.storage",
         &[
@@ -191,6 +231,9 @@ const NUMPY_DTYPES: &[(&str, Callable)] = &[
     ("TimeDelta64DType", C::NumpyDtypeClass),
     ("StringDType", C::NumpyDtypeClass),
 ];
+
+const FROM_TYPE: &[(&str, Callable)] =
+    &[("_rebuild_from_type", C::FromType), ("_rebuild_from_type_v2", C::FromType)];
 
 const NUMPY_MULTIARRAY: &[(&str, Callable)] =
     &[("_reconstruct", C::NdArray), ("scalar", C::NumpyScalar), ("ndarray", C::Constant)];
@@ -264,6 +307,9 @@ fn torch_class(module: &str, name: &str) -> Option<Callable> {
     }
     if let Some(dtype) = name.strip_suffix("Storage").and_then(class) {
         return (!module.ends_with("sparse")).then_some(C::Storage(Some(dtype)));
+    }
+    if module == "torch" && matches!(name, "QUInt4x2Storage" | "QUInt2x4Storage") {
+        return Some(C::PackedStorage);
     }
     if name.strip_suffix("Tensor").and_then(class).is_some() || name == "Tensor" {
         return Some(C::TensorClass);

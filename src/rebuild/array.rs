@@ -59,7 +59,9 @@ pub(super) fn place(tree: &mut Tree, parent: Option<EntryId>, step: Step, made: 
             Made::LeftOut { reason, bytes } => {
                 tree.push(parent, step, Kind::Leaf(Leaf::LeftOut { reason: reason.into(), bytes }));
             }
-            Made::Parts(parts) => {
+            // No array is made of these.
+            Made::Parts(_) | Made::Shell(_) => {}
+            Made::Fields(parts) => {
                 let entry = tree.push(parent, step, Kind::Mapping);
                 let parts = parts.into_iter().rev();
                 stack.extend(parts.map(|(name, made)| (Some(entry), Step::Key(name), made)));
@@ -86,7 +88,7 @@ impl Builder<'_> {
                 for part in parts {
                     made.push((part.name.clone(), self.add_part(array, part, count)?));
                 }
-                Ok(Made::Parts(made))
+                Ok(Made::Fields(made))
             }
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::bytes::{Offset, length, read_vec};
 use crate::container::Storages;
 use crate::limits::{LimitKind, Limits, check};
-use crate::pickle::{Call, Graph, Node, NodeId, Payload};
+use crate::pickle::{Call, Global, Graph, Node, NodeId, Payload};
 use crate::tensor::{
     Dtype, Encoding, Place, Storage, StorageId, StreamId, Streams, Tensor, TensorId, Tree, View, ViewSpec,
 };
@@ -64,14 +64,18 @@ pub(super) type Kinded<T> = Result<T, ErrorKind>;
 /// The state of one rebuild.
 pub(super) struct Builder<'a> {
     pub(super) graph: &'a Graph,
+    /// What each name is: looked up once, and asked for at every call.
+    callables: Vec<Option<Callable>>,
     pub(super) context: Context<'a>,
-    streams: &'a mut Streams,
+    pub(super) streams: &'a mut Streams,
     pub(super) rebuilt: Rebuilt,
     storages_by_key: HashMap<Box<str>, (StorageId, Option<Dtype>)>,
     views_by_key: HashMap<Box<str>, StorageId>,
     /// Small or decoded data, which becomes one stream at the end.
-    arena: Vec<u8>,
-    arena_stream: StreamId,
+    pub(super) arena: Vec<u8>,
+    pub(super) arena_stream: StreamId,
+    /// What was read to check tensors.
+    pub(super) purse: super::integers::Purse,
     /// Data that was read before: many arrays may refer to one text.
     decoded: HashMap<NodeId, Place>,
 }
@@ -79,8 +83,10 @@ pub(super) struct Builder<'a> {
 impl<'a> Builder<'a> {
     pub(super) fn new(graph: &'a Graph, context: Context<'a>, streams: &'a mut Streams) -> Self {
         let arena_stream = streams.push(Arc::new(Vec::new()));
+        let look_up = |global: &Global| allow(canonical(&global.module, global.protocol), &global.name);
         Self {
             graph,
+            callables: graph.globals().iter().map(look_up).collect(),
             context,
             streams,
             rebuilt: Rebuilt::default(),
@@ -89,6 +95,7 @@ impl<'a> Builder<'a> {
             arena: Vec::new(),
             decoded: HashMap::new(),
             arena_stream,
+            purse: super::integers::Purse::default(),
         }
     }
 
@@ -134,7 +141,8 @@ impl<'a> Builder<'a> {
 
     /// What an object is, if it is an allowlisted name.
     pub(super) fn callable(&self, id: NodeId) -> Option<Callable> {
-        self.global_name(id).and_then(|(module, name)| allow(module, name))
+        let Node::Global(global) = self.graph.node(id) else { return None };
+        self.callables.get(global.index()).copied().flatten()
     }
 
     /// Full name of what a call calls, for messages.
@@ -361,8 +369,9 @@ impl<'a> Builder<'a> {
     pub(super) fn tensor(&mut self, id: StorageId, spec: &ViewSpec) -> Kinded<TensorId> {
         let storage = self.storage(id).ok_or(ErrorKind::PersistentId("storage is missing"))?;
         let view = View::new(id, storage, spec, self.context.limits)?;
-        let encoding = (spec.dtype.layout() == crate::tensor::Layout::PairDimension)
-            .then(|| Box::new(Encoding { kind: "complex", part: "values", scheme: None, axis: None }));
+        let encoding = (spec.dtype.layout() == crate::tensor::Layout::PairDimension).then(|| {
+            Box::new(Encoding { kind: "complex", part: "values", scheme: None, axis: None, shape: None })
+        });
         Ok(self.add_tensor(Tensor { view, encoding }))
     }
 

@@ -15,6 +15,18 @@ pub(super) enum Link<'a> {
     NonPersistent(NodeId),
     Attribute(NodeId),
     Named(&'a str),
+    /// An attribute of a tensor for which its attributes stand.
+    Part(NodeId),
+}
+
+impl Link<'_> {
+    /// The same link, of a tensor for which its attributes stand.
+    pub(super) fn part(self) -> Self {
+        match self {
+            Self::Attribute(key) => Self::Part(key),
+            other => other,
+        }
+    }
 }
 
 pub(super) type Children<'a> = Vec<(Link<'a>, NodeId)>;
@@ -23,6 +35,7 @@ impl<'a> Builder<'a> {
     /// The children of a node in order. Says whether it is a container at all, even an empty one.
     pub(super) fn children(&self, id: NodeId, out: &mut Children<'a>) -> bool {
         let graph = self.graph;
+        let id = self.untagged(id);
         match graph.node(id) {
             Node::Dict(items) => keyed(&graph.entries(items), out),
             Node::List(items) | Node::Set(items) => indexed(items, out),
@@ -33,9 +46,27 @@ impl<'a> Builder<'a> {
         true
     }
 
+    /// The container in `restore_type_tag(container, type)`; anything else as it is.
+    fn untagged(&self, id: NodeId) -> NodeId {
+        let inside = || {
+            let call = self.graph.call(id)?;
+            let tagged = self.callable(call.callable) == Some(Callable::Tagged);
+            let inside = *self.graph.tuple(call.args).filter(|_| tagged)?.first()?;
+            let container = match self.graph.node(inside) {
+                Node::Dict(_) | Node::List(_) | Node::Tuple(_) => true,
+                Node::Call(call) => self.callable(call.callable) == Some(Callable::Sequence),
+                _ => false,
+            };
+            let alone =
+                call.states().next().is_none() && call.items().is_empty() && call.appended().is_empty();
+            (container && alone).then_some(inside)
+        };
+        inside().unwrap_or(id)
+    }
+
     /// What kind of place an object is.
     pub(super) fn kind(&self, id: NodeId) -> Kind {
-        match self.graph.node(id) {
+        match self.graph.node(self.untagged(id)) {
             Node::Dict(_) => Kind::Mapping,
             Node::Call(call) => match self.callable(call.callable) {
                 Some(Callable::Mapping | Callable::DefaultDict) => Kind::Mapping,
@@ -67,6 +98,7 @@ impl<'a> Builder<'a> {
                 keyed(&self.graph.entries(call.items()), out);
                 call.states().for_each(|state| self.attributes(state, out));
             }
+            Some(Callable::Tagged) => indexed(self.graph.sequence(call.args).unwrap_or_default(), out),
             Some(Callable::NdArray | Callable::JoblibArray | Callable::RebuiltArray) => {
                 indexed(self.object_array(call).unwrap_or_default(), out);
             }
@@ -135,6 +167,7 @@ impl<'a> Builder<'a> {
             Link::NonPersistent(key) => Step::NonPersistent(self.key_text(key, position)),
             Link::Attribute(key) => Step::Attribute(self.key_text(key, position)),
             Link::Named(name) => Step::Attribute(name.into()),
+            Link::Part(key) => Step::Part(self.key_text(key, position)),
         }
     }
 }

@@ -83,6 +83,39 @@ pub enum ErrorKind {
         /// Bytes wanted.
         expected: u64,
     },
+    /// A part of a sparse or nested tensor that does not fit the others.
+    #[error("{part}: {rule}")]
+    Part {
+        /// Which part.
+        part: &'static str,
+        /// What it has to be.
+        rule: &'static str,
+    },
+    /// An index of a sparse or nested tensor that points outside it.
+    #[error("{part}: element {element} is {value}, {least} to {most} expected")]
+    Index {
+        /// Which part.
+        part: &'static str,
+        /// Position in the part, row-major.
+        element: u64,
+        /// What stands there.
+        value: i64,
+        /// The least that may stand there.
+        least: i64,
+        /// The most that may stand there.
+        most: i64,
+    },
+    /// A value that the type of the tensor cannot hold, so that it would change.
+    #[error("element {element} does not fit {dtype}")]
+    Inexact {
+        /// Position in the tensor, row-major.
+        element: u64,
+        /// The type that the tensor has to have.
+        dtype: tensor::Dtype,
+    },
+    /// The data of a tensor could not be read.
+    #[error(transparent)]
+    Read(std::sync::Arc<tensor::ReadError>),
     /// A recognised kind of tensor that cannot be converted.
     #[error("{0} cannot be converted")]
     Unsupported(&'static str),
@@ -101,6 +134,15 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Whether reading failed, as opposed to what was read.
+    pub fn is_io(&self) -> bool {
+        match self {
+            Self::Io(_) => true,
+            Self::Container(error) => error.is_io(),
+            _ => false,
+        }
+    }
+
     /// Whether `--skip-unresolved` may list the tensor and go on.
     pub fn is_unresolved(&self) -> bool {
         matches!(self, Self::Unresolved { .. })

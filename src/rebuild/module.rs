@@ -5,11 +5,13 @@
 
 use std::collections::HashSet;
 
+use crate::container::ScriptClass;
 use crate::pickle::{Call, Node, NodeId};
 
 use super::allow::Callable;
 use super::builder::Builder;
 use super::children::{Link, indexed, keyed};
+use super::torch::makes_tensors;
 
 /// The dictionaries of a module that hold tensors.
 struct Parts {
@@ -58,6 +60,9 @@ impl<'a> Builder<'a> {
         let graph = self.graph;
         let state = call.states().next()?;
         let Node::Dict(items) = graph.node(state) else { return None };
+        if let Some(class) = self.script_class(call) {
+            return self.script_parts(class, graph.entries(items));
+        }
         let (mut parameters, mut buffers, mut modules, mut transient) = (None, None, None, None);
         let mut others = Vec::new();
         for (key, value) in graph.entries(items) {
@@ -72,6 +77,51 @@ impl<'a> Builder<'a> {
         let (parameters, buffers, modules) =
             (self.mapping(parameters?)?, self.mapping(buffers?)?, self.mapping(modules?)?);
         Some(Parts { parameters, buffers, modules, transient, others })
+    }
+
+    fn script_class(&self, call: &Call) -> Option<ScriptClass<'a>> {
+        let (module, name) = self.global_name(call.callable)?;
+        self.context.storages?.script_class(module, name)
+    }
+
+    /// A module of `TorchScript`: its state holds all attributes, and its class says which are parameters and buffers.
+    fn script_parts(&self, class: ScriptClass<'_>, entries: Entries) -> Option<Parts> {
+        let graph = self.graph;
+        let named: Option<HashSet<&str>> = match class {
+            ScriptClass::Module(names) => Some(names.iter().map(|name| &**name).collect()),
+            ScriptClass::Plain => return None,
+            ScriptClass::Unknown => None,
+        };
+        let mut parts = Parts {
+            parameters: Vec::new(),
+            buffers: Vec::new(),
+            modules: Vec::new(),
+            transient: None,
+            others: Vec::new(),
+        };
+        for (key, value) in entries {
+            let call = graph.call(value);
+            let member = match &named {
+                Some(named) => graph.text(key).is_some_and(|name| named.contains(&*name)),
+                None => call.is_some_and(|call| self.is_tensor_call(call)),
+            };
+            // One whose class gives something else for its state is an object: its parts have no names of their own.
+            let module = call.filter(|call| {
+                let state = call.states().next();
+                state.is_some_and(|state| matches!(graph.node(state), Node::Dict(_)))
+                    && matches!(self.script_class(call), Some(ScriptClass::Module(_) | ScriptClass::Unknown))
+            });
+            match () {
+                () if member => parts.parameters.push((key, value)),
+                () if module.is_some() => parts.modules.push((key, value)),
+                () => parts.others.push((key, value)),
+            }
+        }
+        Some(parts)
+    }
+
+    fn is_tensor_call(&self, call: &Call) -> bool {
+        self.callable(call.callable).is_some_and(makes_tensors)
     }
 
     fn texts(&self, set: NodeId) -> HashSet<String> {

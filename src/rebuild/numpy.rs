@@ -135,7 +135,7 @@ impl<'a> Builder<'a> {
         let booleans = mask_of(&element).ok_or(ErrorKind::Unsupported("a mask of such records"))?;
         let data = self.embedded_array(element, *shape, fortran, *data)?;
         let mask = self.embedded_array(booleans, *shape, fortran, *mask)?;
-        Ok(Made::Parts(vec![("data".into(), data), ("mask".into(), mask)]))
+        Ok(Made::Fields(vec![("data".into(), data), ("mask".into(), mask)]))
     }
 
     /// `(function, its arguments, state, …)`

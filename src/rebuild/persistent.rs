@@ -1,6 +1,7 @@
 //! Persistent ids: `("storage", class, key, location, numel[, view])`, and `("module", class, file, source)` of the
 //! legacy stream.
 
+use crate::container::{Numbered, Storages};
 use crate::pickle::{Graph, Node, NodeId};
 use crate::tensor::{Dtype, StorageId};
 
@@ -39,8 +40,11 @@ fn storage_ref(graph: &Graph, pid: NodeId) -> Kinded<StorageRef<'_>> {
     }
     let class = graph.as_global(*class).ok_or(bad("its class is no name"))?;
     let module = canonical(&class.module, class.protocol);
-    let Some(Callable::Storage(class)) = allow(module, &class.name) else {
-        return Err(bad("its class is no storage class"));
+    let class = match allow(module, &class.name) {
+        Some(Callable::Storage(class)) => class,
+        // Counted in bytes, like an untyped one.
+        Some(Callable::PackedStorage) => None,
+        _ => return Err(bad("its class is no storage class")),
     };
     let key = key_text(graph, *key).ok_or(bad("its key is no text"))?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
@@ -78,6 +82,15 @@ fn element_size(graph: &Graph, pid: NodeId) -> Option<(Box<str>, u64)> {
     Some(((&*storage.key).into(), storage.class.map_or(1, Dtype::size)))
 }
 
+/// Element type of a class of typed storages.
+pub fn storage_class(graph: &Graph, class: NodeId) -> Option<Dtype> {
+    let class = graph.as_global(class)?;
+    match allow(canonical(&class.module, class.protocol), &class.name)? {
+        Callable::Storage(dtype) => dtype,
+        _ => None,
+    }
+}
+
 /// The keys of every storage that a pickle refers to, with the bytes of one element, for a container whose records
 /// only count elements.
 pub fn storage_keys(graph: &Graph) -> std::collections::HashMap<Box<str>, u64> {
@@ -93,15 +106,49 @@ impl Builder<'_> {
     pub(super) fn module_class(&self, pid: NodeId) -> Option<NodeId> {
         match self.graph.tuple(pid) {
             Some([tag, class, ..]) if is_tag(self.graph, *tag, "module") => Some(*class),
+            // In a tar, (class, file, source).
+            Some([class, _file, _source]) if self.is_numbered() && self.graph.as_global(*class).is_some() => {
+                Some(*class)
+            }
             _ => None,
+        }
+    }
+
+    fn is_numbered(&self) -> bool {
+        self.context.storages.is_some_and(Storages::is_numbered)
+    }
+
+    /// What a persistent id stands for that is a number. `None` where it is none.
+    pub(super) fn numbered(&self, pid: NodeId) -> Option<Kinded<(Box<str>, Numbered<'_>)>> {
+        let storages = self.context.storages.filter(|storages| storages.is_numbered())?;
+        let key = self.graph.text(pid)?;
+        let found = storages.numbered(&key).map(|numbered| ((&*key).into(), numbered));
+        Some(found.ok_or(ErrorKind::PersistentId("no storage or tensor has this number")))
+    }
+
+    /// The storage of a number.
+    pub(super) fn numbered_storage(&mut self, key: &str) -> Kinded<Resolved> {
+        let storages = self.context.storages;
+        match storages.and_then(|storages| storages.numbered(key)) {
+            Some(Numbered::Storage { dtype, nbytes }) => {
+                let storage = self.storage_of_key(key, Some(dtype), nbytes)?;
+                Ok(Resolved { storage, dtype: Some(dtype) })
+            }
+            _ => Err(ErrorKind::PersistentId("no storage has this number")),
         }
     }
 
     /// The storage of an argument. `None` where the storage is on the meta device and has no data.
     pub(super) fn resolve_storage(&mut self, id: NodeId, position: usize) -> Kinded<Option<Resolved>> {
-        let Node::Persistent(pid) = self.graph.node(id) else {
-            return Err(self.wrong(id, position, "a storage"));
+        let pid = match self.graph.node(id) {
+            Node::Persistent(pid) => pid,
+            Node::Tuple(_) if self.is_numbered() => &id,
+            _ => return Err(self.wrong(id, position, "a storage")),
         };
+        if let Some(numbered) = self.numbered(*pid) {
+            let (key, _) = numbered?;
+            return self.numbered_storage(&key).map(Some);
+        }
         let reference = storage_ref(self.graph, *pid)?;
         if reference.location == "meta" {
             return Ok(None);
@@ -109,6 +156,11 @@ impl Builder<'_> {
         let size = reference.class.map_or(1, Dtype::size);
         let nbytes =
             reference.count.checked_mul(size).ok_or(ErrorKind::PersistentId("its length overflows"))?;
+        if nbytes > 0
+            && self.context.storages.is_some_and(|storages| storages.is_without_data(&reference.key))
+        {
+            return Ok(None);
+        }
         let root = self.storage_of_key(&reference.key, reference.class, nbytes)?;
         let storage = match reference.view {
             Some(view) => self.resolve_view(view, root, size)?,

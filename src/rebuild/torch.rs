@@ -3,22 +3,39 @@
 //! Source: `torch/_utils.py` and `torch/_tensor.py`; for the oldest forms `torch/tensor.py` and
 //! `torch/autograd/variable.py` of torch 0.1 to 0.3.
 
+use crate::container::Numbered;
 use crate::pickle::{Call, Node, NodeId};
-use crate::tensor::{Dtype, Family, TensorId, ViewSpec};
+use crate::tensor::{Dtype, Encoding, Family, TensorId, ViewSpec};
 
 use super::allow::{Callable, TensorForm, dtype};
 use super::builder::{Builder, Kinded};
 use super::error::ErrorKind;
+use super::persistent::Resolved;
 
 /// What an interpreted call made.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Made {
     /// A tensor, and objects that carry further attributes of it.
     Tensor(TensorId, Vec<NodeId>),
+    /// A tensor that safetensors has no type for.
+    Parts(Parts),
+    /// A tensor without data of its own: the tensors in these objects' attributes stand for it.
+    Shell(Vec<NodeId>),
     /// A tensor that cannot be written.
     LeftOut { reason: &'static str, bytes: u64 },
     /// Several, each under a name of its own.
-    Parts(Vec<(Box<str>, Made)>),
+    Fields(Vec<(Box<str>, Made)>),
+}
+
+/// What stands for a tensor that safetensors has no type for.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Parts {
+    /// What keeps the tensor's own name, if anything does.
+    pub(super) whole: Option<TensorId>,
+    /// What stands below that name.
+    pub(super) below: Vec<(&'static str, TensorId)>,
+    /// Objects that carry further attributes of it.
+    pub(super) attributes: Vec<NodeId>,
 }
 
 /// A parameter of a subclass whose data is rebuilt by another function: no honest object nests deeper.
@@ -57,6 +74,11 @@ impl<'a> Builder<'a> {
             Callable::ParameterClass => self.parameter_class(call, args, depth),
             Callable::TensorClass => self.tensor_class(call),
             Callable::FromType => self.typed(call, args, depth),
+            Callable::Quantized => self.quantized(args, depth).and_then(|made| unchanged(call, made)),
+            Callable::Sparse => self.sparse(args, depth).and_then(|made| unchanged(call, made)),
+            Callable::Nested => self.nested(args, depth).and_then(|made| unchanged(call, made)),
+            Callable::Jagged => self.jagged(args, depth).and_then(|made| unchanged(call, made)),
+            Callable::Wrapper => Ok(Made::Shell(Vec::new())),
             Callable::Meta => unchanged(call, Made::LeftOut { reason: "no data", bytes: 0 }),
             Callable::DeviceFromNumpy | Callable::DeviceFromCpu => {
                 self.device(args, depth).and_then(|made| unchanged(call, made))
@@ -76,6 +98,19 @@ impl<'a> Builder<'a> {
     }
 
     fn bare_storage_tensor(&mut self, id: NodeId) -> Kinded<Made> {
+        if let Node::Persistent(pid) = self.graph.node(id)
+            && let Some(numbered) = self.numbered(*pid)
+            && let (_, Numbered::Tensor { storage, sizes, strides, offset }) = numbered?
+        {
+            let (shape, strides) = (sizes.to_vec(), strides.to_vec());
+            let Some(storage) = storage else {
+                return Ok(Made::LeftOut { reason: "no data", bytes: 0 });
+            };
+            let storage: Box<str> = storage.into();
+            let Resolved { storage, dtype } = self.numbered_storage(&storage)?;
+            let spec = ViewSpec { offset, shape, strides, ..empty_spec(dtype.unwrap_or(Dtype::U8)) };
+            return Ok(Made::Tensor(self.tensor(storage, &spec)?, Vec::new()));
+        }
         let Some(resolved) = self.resolve_storage(id, 0)? else {
             return Ok(Made::LeftOut { reason: "no data", bytes: 0 });
         };
@@ -118,7 +153,7 @@ impl<'a> Builder<'a> {
         self.view_of(base[0], element, spec)
     }
 
-    fn spec(&self, [_, offset, size, stride]: &[NodeId; 4]) -> Kinded<ViewSpec> {
+    pub(super) fn spec(&self, [_, offset, size, stride]: &[NodeId; 4]) -> Kinded<ViewSpec> {
         Ok(ViewSpec {
             offset: self.int(*offset, 1)?,
             shape: self.ints(*size, 2)?,
@@ -147,7 +182,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Hooks would run on the tensor: only an empty dictionary is honest.
-    fn check_hooks(&self, id: NodeId) -> Kinded<()> {
+    pub(super) fn check_hooks(&self, id: NodeId) -> Kinded<()> {
         let graph = self.graph;
         let empty = match graph.node(id) {
             Node::None => true,
@@ -205,6 +240,28 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// A plain tensor that is part of another.
+    pub(super) fn part(&mut self, id: NodeId, position: usize, depth: usize) -> Kinded<TensorId> {
+        /// A part takes more than one level, so that tensors of several parts do not multiply.
+        const LEVELS: usize = NESTING >> 1;
+        let depth = depth.saturating_add(LEVELS.saturating_sub(1));
+        match self.inner(&[id], 0, depth)? {
+            Made::Tensor(tensor, _) => Ok(tensor),
+            Made::LeftOut { .. } => Err(ErrorKind::Unsupported("a tensor of which a part has no data")),
+            Made::Parts(_) | Made::Shell(_) | Made::Fields(_) => {
+                let expected = "a plain tensor";
+                Err(ErrorKind::Argument { position, found: "a tensor in parts", expected })
+            }
+        }
+    }
+
+    /// Records that a tensor is part of a re-encoded one.
+    pub(super) fn encode(&mut self, tensor: TensorId, encoding: Encoding) {
+        if let Some(tensor) = self.rebuilt.tensors.get_mut(tensor.index()) {
+            tensor.encoding = Some(Box::new(encoding));
+        }
+    }
+
     /// `_rebuild_parameter(data, requires_grad, hooks[, state])`
     fn parameter(&mut self, args: &[NodeId], depth: usize) -> Kinded<Made> {
         let state = match args {
@@ -258,7 +315,7 @@ impl<'a> Builder<'a> {
 
     /// `_rebuild_from_type_v2(func, type, args, state)`: `func` is looked up in the allowlist as any callable is.
     fn typed(&mut self, call: &'a Call, args: &'a [NodeId], depth: usize) -> Kinded<Made> {
-        let [function, _class, inner_args, state] = args else {
+        let [function, class, inner_args, state] = args else {
             return Err(ErrorKind::ArgumentCount { found: args.len(), expected: "4" });
         };
         if depth >= NESTING {
@@ -267,8 +324,12 @@ impl<'a> Builder<'a> {
         let callable = self.callable(*function).filter(|callable| makes_tensors(*callable));
         let callable = callable.ok_or_else(|| self.wrong(*function, 0, "a rebuilding function"))?;
         let made = self.dispatch(callable, call, *inner_args, depth.saturating_add(1));
-        let made = made.unwrap_or_else(|| Err(self.wrong(*function, 0, "a rebuilding function")))?;
-        Ok(with_attributes(made, Some(*state)))
+        match made.unwrap_or_else(|| Err(self.wrong(*function, 0, "a rebuilding function")))? {
+            Made::Shell(_) if self.is_distributed(*class) => self.distributed(*inner_args, *state, depth),
+            // Its state repeats the parts under private names.
+            Made::Parts(parts) if callable == Callable::Jagged => Ok(Made::Parts(parts)),
+            made => Ok(with_attributes(made, Some(*state))),
+        }
     }
 
     /// `_rebuild_device_tensor_from_numpy(array, dtype, device, requires_grad)`, and the same of a tensor.
@@ -278,24 +339,49 @@ impl<'a> Builder<'a> {
         };
         let element = self.torch_dtype(*element, 1)?;
         let made = self.inner(args, 0, depth)?;
-        let found = match &made {
-            Made::Tensor(tensor, _) => {
-                self.rebuilt.tensors.get(tensor.index()).map(|tensor| tensor.view.dtype())
+        let Made::Tensor(tensor, attributes) = made else { return Ok(made) };
+        let view = self.view(tensor)?;
+        match (view.dtype(), element) {
+            (found, element) if found == element => Ok(Made::Tensor(tensor, attributes)),
+            (Dtype::F32, Dtype::Bf16) if view.family() == Family::Numpy => {
+                Ok(Made::Tensor(self.narrowed(tensor)?, attributes))
             }
-            Made::LeftOut { .. } => Some(element),
-            Made::Parts(_) => None,
-        };
-        // Numpy has no bfloat16, so that torch widens it: writing it as it is stored would change its type.
-        if found == Some(element) {
-            Ok(made)
-        } else {
-            Err(ErrorKind::Unsupported("a device tensor of another type"))
+            _ => Err(ErrorKind::Unsupported("a device tensor of another type")),
         }
+    }
+
+    /// Numpy has no bfloat16, so that torch widens it to singles. Those of which the lower half is zero are bfloat16 as
+    /// they stand: the upper halves are a view of the same data.
+    fn narrowed(&mut self, tensor: TensorId) -> Kinded<TensorId> {
+        let view = self.view(tensor)?;
+        let big_endian = self.storage(view.storage()).is_some_and(|storage| storage.big_endian);
+        let double = |n: u64| i64::try_from(n).ok().and_then(|n| n.checked_mul(2));
+        let overflow = || ErrorKind::Unsupported("a tensor of this size");
+        let start = double(view.offset()).ok_or_else(overflow)?;
+        let strides = view.strides().iter().map(|n| double(*n)).collect::<Option<Vec<i64>>>();
+        let shape = view.shape().iter().map(|n| i64::try_from(*n).ok()).collect::<Option<Vec<i64>>>();
+        let mut half = ViewSpec {
+            offset: if big_endian { start.saturating_add(1) } else { start },
+            shape: shape.ok_or_else(overflow)?,
+            strides: strides.ok_or_else(overflow)?,
+            ..empty_spec(Dtype::U16)
+        };
+        let lower = self.tensor(view.storage(), &half)?;
+        let lower = self.view(lower)?;
+        let mut data = self.elements(&lower)?;
+        while let Some((element, bits)) = data.next()? {
+            if bits != [0, 0] {
+                return Err(ErrorKind::Inexact { element, dtype: Dtype::Bf16 });
+            }
+        }
+        half.offset = if big_endian { start } else { start.saturating_add(1) };
+        half.dtype = Dtype::Bf16;
+        self.tensor(view.storage(), &half)
     }
 }
 
 /// Whether an allowlisted callable makes a tensor, so that arguments it cannot take are an error.
-fn makes_tensors(callable: Callable) -> bool {
+pub(super) fn makes_tensors(callable: Callable) -> bool {
     matches!(
         callable,
         Callable::Tensor(_)
@@ -303,6 +389,11 @@ fn makes_tensors(callable: Callable) -> bool {
             | Callable::ParameterClass
             | Callable::TensorClass
             | Callable::FromType
+            | Callable::Quantized
+            | Callable::Sparse
+            | Callable::Nested
+            | Callable::Jagged
+            | Callable::Wrapper
             | Callable::Meta
             | Callable::DeviceFromNumpy
             | Callable::DeviceFromCpu
@@ -315,7 +406,15 @@ fn with_attributes(made: Made, state: Option<NodeId>) -> Made {
             attributes.extend(state);
             Made::Tensor(tensor, attributes)
         }
-        other => other,
+        Made::Parts(mut parts) => {
+            parts.attributes.extend(state);
+            Made::Parts(parts)
+        }
+        Made::Shell(mut attributes) => {
+            attributes.extend(state);
+            Made::Shell(attributes)
+        }
+        other @ (Made::LeftOut { .. } | Made::Fields(_)) => other,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::tensor::{EntryId, Kind, Leaf, Step, Streams, TensorId, Tree};
 use super::builder::{Builder, Context, Rebuilt};
 use super::children::{Children, Link};
 use super::error::{Error, ErrorKind};
-use super::torch::Made;
+use super::torch::{Made, Parts};
 
 /// Interprets the object at `root`.
 ///
@@ -49,6 +49,7 @@ pub fn rebuild_at(
         builder,
         leaves: HashMap::new(),
         attributes: HashMap::new(),
+        shells: HashSet::new(),
         leads: vec![false; graph.len()],
         kinds: HashMap::new(),
         shared: HashMap::new(),
@@ -65,8 +66,9 @@ pub fn rebuild_at(
 #[derive(Debug, Clone)]
 enum Found {
     Tensor(TensorId),
+    Parts { whole: Option<TensorId>, parts: Vec<(&'static str, TensorId)> },
     LeftOut { reason: Box<str>, bytes: u64 },
-    Parts(Vec<(Box<str>, Made)>),
+    Fields(Vec<(Box<str>, Made)>),
 }
 
 struct Walk<'a> {
@@ -74,6 +76,8 @@ struct Walk<'a> {
     leaves: HashMap<NodeId, Found>,
     /// States that carry further attributes of a tensor.
     attributes: HashMap<NodeId, Vec<NodeId>>,
+    /// Tensors for which those in their attributes stand.
+    shells: HashSet<NodeId>,
     /// Whether a node is a tensor or leads to one.
     leads: Vec<bool>,
     /// Kinds of the objects made by calls, as far as they were asked for.
@@ -118,8 +122,22 @@ impl<'a> Walk<'a> {
                 }
                 Found::Tensor(tensor)
             }
+            Some(Ok(Made::Parts(Parts { whole, below, attributes }))) => {
+                if !attributes.is_empty() {
+                    self.attributes.insert(id, attributes);
+                }
+                Found::Parts { whole, parts: below }
+            }
+            Some(Ok(Made::Shell(attributes))) if attributes.is_empty() => {
+                Found::LeftOut { reason: "no data".into(), bytes: 0 }
+            }
+            Some(Ok(Made::Shell(attributes))) => {
+                self.attributes.insert(id, attributes);
+                self.shells.insert(id);
+                return Ok(());
+            }
             Some(Ok(Made::LeftOut { reason, bytes })) => Found::LeftOut { reason: reason.into(), bytes },
-            Some(Ok(Made::Parts(parts))) => Found::Parts(parts),
+            Some(Ok(Made::Fields(fields))) => Found::Fields(fields),
             Some(Err(kind)) if self.builder.context.skip_unresolved && kind.is_unresolved() => {
                 Found::LeftOut { reason: format!("unresolved: {kind}").into(), bytes: 0 }
             }
@@ -143,7 +161,15 @@ impl<'a> Walk<'a> {
     /// The children of an object; of a tensor, its further attributes.
     fn children(&self, id: NodeId, out: &mut Children<'a>) {
         match (self.attributes.get(&id), self.leaves.contains_key(&id)) {
-            (Some(states), _) => states.iter().for_each(|state| self.builder.attributes(*state, out)),
+            (Some(states), _) => {
+                let first = out.len();
+                for state in states {
+                    self.builder.attributes(*state, out);
+                }
+                if self.shells.contains(&id) {
+                    out.iter_mut().skip(first).for_each(|(link, _)| *link = link.part());
+                }
+            }
             (None, true) => {}
             (None, false) => _ = self.builder.children(id, out),
         }
@@ -187,13 +213,14 @@ impl<'a> Walk<'a> {
                 self.count(&mut tree, &mut counted, id, parent, step)?;
                 continue;
             }
-            if let Some(Found::Parts(parts)) = self.leaves.get(&id) {
-                super::array::place(&mut tree, parent, step, Made::Parts(parts.clone()));
+            if let Some(Found::Fields(fields)) = self.leaves.get(&id) {
+                super::array::place(&mut tree, parent, step, Made::Fields(fields.clone()));
                 continue;
             }
             let kind = self.kind(id);
-            if matches!(kind, Kind::Leaf(_)) && !self.attributes.contains_key(&id) {
-                tree.push(parent, step, kind);
+            if self.leaves.contains_key(&id) && !self.attributes.contains_key(&id) {
+                let entry = tree.push(parent, step, kind);
+                self.push_parts(&mut tree, id, entry);
                 continue;
             }
             let limits = self.builder.context.limits;
@@ -208,6 +235,7 @@ impl<'a> Walk<'a> {
             let mut children = self.listed(id, &mut entered)?;
             let is_module = kind == Kind::Module;
             let entry = tree.push(parent, step, kind);
+            self.push_parts(&mut tree, id, entry);
             if is_module {
                 self.count_together(&mut tree, &mut counted, entry, id, &mut children)?;
             }
@@ -223,14 +251,28 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// The parts of a tensor that safetensors has no type for. There are at most four, so that they cost no more than
+    /// the place that they stand at.
+    fn push_parts(&self, tree: &mut Tree, id: NodeId, entry: EntryId) {
+        if let Some(Found::Parts { parts, .. }) = self.leaves.get(&id) {
+            for (name, tensor) in parts {
+                tree.push(Some(entry), Step::Part((*name).into()), Kind::Leaf(Leaf::Tensor(*tensor)));
+            }
+        }
+    }
+
     /// What stands at a node. Whether an object is a module takes a look at all of its state, which is taken once.
     fn kind(&mut self, id: NodeId) -> Kind {
         match self.leaves.get(&id) {
-            Some(Found::Tensor(tensor)) => Kind::Leaf(Leaf::Tensor(*tensor)),
+            Some(Found::Tensor(tensor) | Found::Parts { whole: Some(tensor), .. }) => {
+                Kind::Leaf(Leaf::Tensor(*tensor))
+            }
+            Some(Found::Parts { whole: None, .. }) => Kind::Object,
+            None if self.shells.contains(&id) => Kind::Object,
             Some(Found::LeftOut { reason, bytes }) => {
                 Kind::Leaf(Leaf::LeftOut { reason: reason.clone(), bytes: *bytes })
             }
-            Some(Found::Parts(_)) => Kind::Mapping,
+            Some(Found::Fields(_)) => Kind::Mapping,
             None if self.builder.graph.call(id).is_none() => self.builder.kind(id),
             None => self.kinds.entry(id).or_insert_with(|| self.builder.kind(id)).clone(),
         }

@@ -104,6 +104,13 @@ impl View {
         Ok(view)
     }
 
+    /// The same view of the same storage, whose list now follows `before` others.
+    pub(crate) fn moved(mut self, before: usize) -> Self {
+        let before = u32::try_from(before).unwrap_or(u32::MAX);
+        self.storage = StorageId(self.storage.0.saturating_add(before));
+        self
+    }
+
     /// Its storage.
     pub fn storage(&self) -> StorageId {
         self.storage
@@ -207,14 +214,16 @@ impl TensorId {
 /// What one part of a re-encoded tensor is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Encoding {
-    /// `quantized`, `sparse` or `complex`.
+    /// `quantized`, `sparse`, `nested` or `complex`.
     pub kind: &'static str,
     /// Which part, such as `values` or `scale`.
     pub part: &'static str,
     /// Quantization scheme or sparse layout.
     pub scheme: Option<Box<str>>,
-    /// Axis of a per-channel quantization.
+    /// Axis of a per-channel quantization; the ragged dimension of a nested tensor.
     pub axis: Option<i64>,
+    /// Shape of the whole, where its parts do not tell: that of a sparse tensor.
+    pub shape: Option<Box<[u64]>>,
 }
 
 /// A tensor of a checkpoint.

@@ -27,6 +27,7 @@ mod container_torch;
 mod container_zip;
 mod container_zip_directory;
 mod convert_fixtures;
+mod corpus;
 mod fixtures_names;
 mod imports;
 mod mutate;

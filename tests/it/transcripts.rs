@@ -23,9 +23,12 @@ fn steps(page: &str) -> Vec<Step> {
     for (i, line) in page.lines().enumerate() {
         if line.starts_with("```") {
             inside = line == "```console";
-        } else if !inside {
             continue;
-        } else if let Some(command) = line.strip_prefix("$ ") {
+        }
+        if !inside {
+            continue;
+        }
+        if let Some(command) = line.strip_prefix("$ ") {
             let command = command.to_owned();
             steps.push(Step { line: i + 1, command, expected: Vec::new(), exit: 0 });
         } else if let Some(step) = steps.last_mut() {
