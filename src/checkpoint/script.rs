@@ -59,9 +59,9 @@ pub(super) fn open(source: &Source, torch: &TorchZip, options: &OpenOptions) -> 
         strays,
         streams,
         storages: rebuilt.storages,
-        origin: Origin::default(),
         tensors: rebuilt.tensors,
         tree: rebuilt.tree,
+        origin: Origin::default(),
     })
 }
 

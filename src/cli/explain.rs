@@ -120,7 +120,7 @@ fn open(error: &checkpoint::Error) -> Option<&'static str> {
         | checkpoint::Error::Pickle { .. }
         | checkpoint::Error::Legacy { .. } => Some(DAMAGED),
         checkpoint::Error::Unsupported(_) => {
-            Some("supported: torch's zip archives and legacy streams, plain pickles")
+            Some("supported: files of torch, joblib and numpy, plain pickles, any of them compressed")
         }
         checkpoint::Error::Strict(_) => {
             Some("without --strict it is kept as inert data, or dropped and recorded")

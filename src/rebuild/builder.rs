@@ -85,7 +85,7 @@ pub(super) struct Builder<'a> {
 impl<'a> Builder<'a> {
     pub(super) fn new(graph: &'a Graph, context: Context<'a>, streams: &'a mut Streams) -> Self {
         let arena_stream = streams.push(Arc::new(Vec::new()));
-        let look_up = |global: &Global| allow(canonical(&global.module, graph.protocol()), &global.name);
+        let look_up = |global: &Global| allow(canonical(&global.module, global.protocol), &global.name);
         Self {
             graph,
             callables: graph.globals().iter().map(look_up).collect(),

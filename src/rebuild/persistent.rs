@@ -100,7 +100,7 @@ pub fn storage_named(graph: &Graph, root: NodeId) -> Option<(Box<str>, Option<Dt
 /// Element type of a class of typed storages.
 pub fn storage_class(graph: &Graph, class: NodeId) -> Option<Dtype> {
     let class = graph.as_global(class)?;
-    match allow(canonical(&class.module, graph.protocol()), &class.name)? {
+    match allow(canonical(&class.module, class.protocol), &class.name)? {
         Callable::Storage(dtype) => dtype,
         _ => None,
     }

@@ -216,20 +216,13 @@ fn decoded_text_counts_against_the_limit() {
 
 #[test]
 fn embedded_text_that_can_no_longer_be_read() {
-    use depickle::tensor::{StreamId, Streams};
+    use depickle::tensor::Streams;
     let bytes = pickle(&array_of(dtype("u1", "|"), &[70_000], false, text(&"a".repeat(70_000))));
     let (graph, root) = crate::support::run(&bytes).unwrap();
     // The source has shrunk since the pickle was run.
     let mut streams = Streams::new(std::sync::Arc::new(vec![0_u8; 100]));
     let limits = depickle::limits::Limits::default();
-    let context = depickle::rebuild::Context {
-        stream: StreamId::SOURCE,
-        storages: None,
-        limits: &limits,
-        skip_unresolved: false,
-        companions: None,
-        paddle_bf16: false,
-    };
+    let context = depickle::rebuild::Context::new(depickle::tensor::StreamId::SOURCE, &limits);
     let error = depickle::rebuild::rebuild(&graph, root, context, &mut streams).expect_err("an error");
     assert!(matches!(error.kind, ErrorKind::Io(_)));
 }
