@@ -93,8 +93,8 @@ pub(crate) struct Positioned<'a> {
     window_start: u64,
 }
 
-/// Holds a local header of a torch archive with its padding, and a sector of a directory.
-const WINDOW: u64 = 4096;
+/// Holds a local header of a torch archive with its padding; more would be read in vain for each member.
+const WINDOW: u64 = 512;
 
 impl<'a> Positioned<'a> {
     pub(crate) fn new(source: &'a dyn ReadAt) -> Self {

@@ -67,7 +67,7 @@ impl Record<'_> {
             let kind = output::ErrorKind::Write(error);
             Error::new(self.name, output::Error { path: to.target().to_owned(), kind })
         };
-        let mut writer = BufWriter::new(to.file());
+        let mut writer = BufWriter::with_capacity(1 << 20, to.file());
         serde_json::to_writer_pretty(&mut writer, &manifest).map_err(|e| fail(e.into()))?;
         writer.write_all(b"\n").and_then(|()| writer.flush()).map_err(fail)
     }
