@@ -2,10 +2,10 @@
 //! read.
 
 mod account;
-mod embedded;
-mod graft;
 mod companions;
+mod embedded;
 mod expand;
+mod graft;
 mod layers;
 mod legacy;
 mod numpy;

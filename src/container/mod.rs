@@ -4,8 +4,8 @@
 
 mod detect;
 mod error;
-mod script;
 mod npy;
+mod script;
 mod storages;
 mod torch_legacy;
 mod torch_tar;
@@ -14,8 +14,8 @@ mod zip;
 
 pub use detect::{Format, detect};
 pub use error::{Error, ErrorKind};
-pub use script::{Classes, ScriptRecords};
 pub use npy::Npy;
+pub use script::{Classes, ScriptRecords};
 pub use storages::{Embedded, Numbered, ScriptClass, Storages};
 pub use torch_legacy::{MAGIC as LEGACY_MAGIC, TorchLegacy};
 pub use torch_tar::{Tar, TorchTar};

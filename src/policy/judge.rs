@@ -223,7 +223,8 @@ impl<'a> Judge<'a> {
             Node::Global(global) => self.is_allowed(global.index()),
             _ => false,
         };
-        self.graph.text(*key).as_deref() == Some("data") && callable.is_some_and(|id| of_numpy(id) && allowed(id))
+        self.graph.text(*key).as_deref() == Some("data")
+            && callable.is_some_and(|id| of_numpy(id) && allowed(id))
     }
 
     /// A function that is carried by value, or what describes one.
