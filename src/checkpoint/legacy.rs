@@ -7,7 +7,7 @@ use crate::rebuild::storage_keys;
 use crate::tensor::{StreamId, Streams};
 
 use super::run::{Ran, judge_bystander, run};
-use super::{Error, OpenOptions, Opened, Origin, PickleInfo, Source, account};
+use super::{Error, OpenOptions, Opened, PickleInfo, Source, account};
 
 /// The only version of the protocol that was ever written.
 const PROTOCOL: i64 = 1001;
@@ -90,18 +90,8 @@ pub(super) fn open(source: &Source, options: &OpenOptions) -> Result<Opened, Err
     judge_bystander(&streams, StreamId::SOURCE, rest, None, options)?;
     let strays =
         (accounting.trailing > 0).then(|| format!("{} bytes follow the last storage", accounting.trailing));
-    Ok(Opened {
-        container: "torch-legacy",
-        big_endian: false,
-        pickles,
-        accounting,
-        strays: strays.into_iter().collect(),
-        streams,
-        storages: rebuilt.storages,
-        tensors: rebuilt.tensors,
-        tree: rebuilt.tree,
-        origin: Origin::default(),
-    })
+    let strays = strays.into_iter().collect();
+    Ok(Opened { pickles, strays, ..Opened::new("torch-legacy", streams, rebuilt, accounting) })
 }
 
 fn found(graph: &Graph, root: NodeId) -> String {

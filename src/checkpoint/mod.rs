@@ -22,6 +22,7 @@ use crate::accounting::Accounting;
 use crate::bytes::ReadAt;
 use crate::limits::Limits;
 use crate::policy::{JudgedGlobal, Overrides, Use};
+use crate::rebuild::Rebuilt;
 use crate::tensor::{Storage, StreamId, Streams, Tensor, Tree};
 
 pub use open::open;
@@ -119,6 +120,25 @@ pub struct Opened {
     pub tree: Tree,
     /// What lies between the file and the checkpoint.
     pub origin: Origin,
+}
+
+impl Opened {
+    /// A source of one container, of which everything is read; pickles and strays are still to be named.
+    fn new(container: &'static str, streams: Streams, rebuilt: Rebuilt, accounting: Accounting) -> Self {
+        let Rebuilt { tree, tensors, storages } = rebuilt;
+        Self {
+            container,
+            big_endian: false,
+            pickles: Vec::new(),
+            accounting,
+            strays: Vec::new(),
+            streams,
+            storages,
+            tensors,
+            tree,
+            origin: Origin::default(),
+        }
+    }
 }
 
 /// A use of a name that refuses a conversion, in its pickle.

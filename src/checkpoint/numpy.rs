@@ -8,7 +8,7 @@ use crate::container::{Archive, Member, Method, Npy};
 use crate::rebuild::{self, Array, Rebuilt};
 use crate::tensor::{EntryId, Kind, Place, Step, Storage, StreamId, Streams};
 
-use super::{Error, OpenOptions, Opened, Origin, PickleInfo, Source, run};
+use super::{Error, OpenOptions, Opened, PickleInfo, Source, run};
 
 /// What was read so far.
 struct Reading<'a> {
@@ -79,19 +79,8 @@ impl Reading<'_> {
     }
 
     fn opened(self, container: &'static str, accounting: Accounting) -> Opened {
-        let Rebuilt { tree, tensors, storages } = self.rebuilt;
-        Opened {
-            container,
-            big_endian: false,
-            pickles: self.pickles,
-            accounting,
-            strays: self.strays,
-            streams: self.streams,
-            storages,
-            tensors,
-            tree,
-            origin: Origin::default(),
-        }
+        let Self { pickles, strays, streams, rebuilt, .. } = self;
+        Opened { pickles, strays, ..Opened::new(container, streams, rebuilt, accounting) }
     }
 }
 

@@ -339,17 +339,12 @@ pub(super) fn open_plain(source: &Source, options: &OpenOptions) -> Result<Opene
     let is_joblib = !(ran.raw.is_empty() && ran.companions.files.is_empty());
     let strays =
         (accounting.trailing > 0).then(|| format!("{} bytes follow the pickle", accounting.trailing));
+    let container = if is_joblib { "joblib" } else { "pickle" };
     Ok(Opened {
-        container: if is_joblib { "joblib" } else { "pickle" },
-        big_endian: false,
         pickles: vec![ran.info(&streams)?],
-        accounting,
         strays: strays.into_iter().collect(),
-        streams,
-        storages: rebuilt.storages,
-        tensors: rebuilt.tensors,
-        tree: rebuilt.tree,
         origin: Origin { outer: None, library: library(&ran), companions: ran.companions.files },
+        ..Opened::new(container, streams, rebuilt, accounting)
     })
 }
 

@@ -5,7 +5,7 @@ use crate::rebuild::Rebuilt;
 use crate::tensor::{Step, Streams};
 
 use super::graft::{graft, holds_tensors};
-use super::{Error, OpenOptions, Opened, Origin, Source, account, run, zip};
+use super::{Error, OpenOptions, Opened, Source, account, run, zip};
 
 /// Pickles beside `data.pkl`: name, where its tensors stand in the tree, and the folder of its records.
 const FURTHER: &[(&str, &str, &str)] = &[
@@ -51,18 +51,9 @@ pub(super) fn open(source: &Source, torch: &TorchZip, options: &OpenOptions) -> 
     for member in torch.bystanders().filter(|member| !is_further(torch, &member.name)) {
         zip::judge_member(torch, member, &mut streams, options)?;
     }
-    Ok(Opened {
-        container: "torchscript",
-        big_endian: torch.big_endian(),
-        pickles,
-        accounting: account::torch_zip(source.size(), torch, (stored, after_stop), &rebuilt),
-        strays,
-        streams,
-        storages: rebuilt.storages,
-        tensors: rebuilt.tensors,
-        tree: rebuilt.tree,
-        origin: Origin::default(),
-    })
+    let accounting = account::torch_zip(source.size(), torch, (stored, after_stop), &rebuilt);
+    let big_endian = torch.big_endian();
+    Ok(Opened { big_endian, pickles, strays, ..Opened::new("torchscript", streams, rebuilt, accounting) })
 }
 
 /// The name by which the code knows a constant.

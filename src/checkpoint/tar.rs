@@ -1,14 +1,13 @@
 //! Torch's tar archive: pickles and raw records in turn, then the object.
 
-use crate::accounting::Accounting;
 use crate::bytes::Span;
 use crate::container::{Storages, Tar, TorchTar};
 use crate::pickle::{Graph, Node, NodeId};
-use crate::rebuild::{Rebuilt, storage_class};
+use crate::rebuild::storage_class;
 use crate::tensor::{StreamId, Streams};
 
 use super::run::{Ran, judge_bystander, run};
-use super::{Error, OpenOptions, Opened, Origin, PickleInfo, Source, account};
+use super::{Error, OpenOptions, Opened, PickleInfo, Source, account};
 
 /// Opens the archive; `None` where it is no checkpoint of torch.
 pub(super) fn open(source: &Source, options: &OpenOptions) -> Result<Option<Opened>, Error> {
@@ -46,29 +45,7 @@ pub(super) fn open(source: &Source, options: &OpenOptions) -> Result<Option<Open
     if trailing > 0 {
         strays.push(format!("{trailing} bytes follow the archive"));
     }
-    Ok(Some(opened(streams, pickles, accounting, strays, rebuilt)))
-}
-
-fn opened(
-    streams: Streams,
-    pickles: Vec<PickleInfo>,
-    accounting: Accounting,
-    strays: Vec<String>,
-    rebuilt: Rebuilt,
-) -> Opened {
-    let Rebuilt { storages, tensors, tree, .. } = rebuilt;
-    Opened {
-        container: "torch-tar",
-        big_endian: false,
-        pickles,
-        accounting,
-        strays,
-        streams,
-        storages,
-        tensors,
-        tree,
-        origin: Origin::default(),
-    }
+    Ok(Some(Opened { pickles, strays, ..Opened::new("torch-tar", streams, rebuilt, accounting) }))
 }
 
 /// The members as they are read, one pickle after the other.

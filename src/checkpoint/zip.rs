@@ -6,7 +6,7 @@ use crate::bytes::Span;
 use crate::container::{Member, Method, Storages, TorchZip};
 use crate::tensor::{StreamId, Streams};
 
-use super::{Error, OpenOptions, Opened, Origin, Source, account, run};
+use super::{Error, OpenOptions, Opened, Source, account, run};
 
 /// Judges a member that is neither the pickle nor a storage, as a pickle if it is one.
 pub(super) fn judge_member(
@@ -62,16 +62,11 @@ pub(super) fn open(source: &Source, torch: &TorchZip, options: &OpenOptions) -> 
     if after_stop > 0 {
         strays.push(format!("{}: {after_stop} bytes follow the pickle", member.name.escape_debug()));
     }
+    let accounting = account::torch_zip(source.size(), torch, (member.data.len(), after_stop), &rebuilt);
     Ok(Opened {
-        container: "torch-zip",
         big_endian: torch.big_endian(),
         pickles: vec![ran.info(&streams)?],
-        accounting: account::torch_zip(source.size(), torch, (member.data.len(), after_stop), &rebuilt),
         strays,
-        streams,
-        storages: rebuilt.storages,
-        tensors: rebuilt.tensors,
-        tree: rebuilt.tree,
-        origin: Origin::default(),
+        ..Opened::new("torch-zip", streams, rebuilt, accounting)
     })
 }
