@@ -36,3 +36,28 @@ impl Accounting {
         self.unreferenced == 0 && self.trailing == 0 && self.other == 0
     }
 }
+
+/// Where the bytes of a source went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Accounted {
+    /// A file that is as it was written.
+    Plain(Accounting),
+    /// A file that is compressed as a whole.
+    Compressed {
+        /// Its bytes.
+        compressed: u64,
+        /// What is inside.
+        inside: Inside,
+    },
+}
+
+/// What is inside a compressed file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inside {
+    /// Bytes, once expanded.
+    pub size: u64,
+    /// Where they went.
+    #[serde(flatten)]
+    pub accounting: Accounting,
+}

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::accounting::Accounting;
+use crate::accounting::Accounted;
+use crate::report::Tool;
 
 /// The value of `schema`.
 pub const SCHEMA: &str = "depickle-manifest/1";
@@ -38,22 +39,6 @@ pub struct Manifest<T = Vec<TensorRecord>, A = Vec<AliasRecord>> {
     pub digests: Digests,
     /// `bit-exact`, `lossless` or `lossy`.
     pub claim: String,
-}
-
-/// What wrote a document.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tool {
-    /// `depickle`
-    pub name: String,
-    /// Its version.
-    pub version: String,
-}
-
-impl Tool {
-    /// This version of depickle.
-    pub fn this() -> Self {
-        Self { name: "depickle".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() }
-    }
 }
 
 /// Every option that changes bytes.
@@ -142,31 +127,6 @@ pub struct GlobalRecord {
     pub count: u64,
     /// `allowed`, `inert`, `unknown` or `dangerous`.
     pub verdict: String,
-}
-
-/// Where the bytes of a source went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Accounted {
-    /// A file that is as it was written.
-    Plain(Accounting),
-    /// A file that is compressed as a whole.
-    Compressed {
-        /// Its bytes.
-        compressed: u64,
-        /// What is inside.
-        inside: Inside,
-    },
-}
-
-/// What is inside a compressed file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Inside {
-    /// Bytes, once expanded.
-    pub size: u64,
-    /// Where they went.
-    #[serde(flatten)]
-    pub accounting: Accounting,
 }
 
 /// A tensor that was written.

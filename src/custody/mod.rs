@@ -4,11 +4,13 @@ mod digest;
 mod manifest;
 mod verify;
 
+pub use crate::accounting::{Accounted, Inside};
+pub use crate::report::Tool;
 pub use digest::TensorSet;
 pub(crate) use manifest::Lazy;
 pub use manifest::{
-    Accounted, AliasRecord, Digests, EncodingRecord, Expected, GlobalRecord, Inside, LeftOutFile,
-    LeftOutRecord, Manifest, OptionsRecord, OutputRecord, PickleRecord, Piece, Region, SCHEMA, SourceRecord,
-    Target, TensorRecord, Tool, ValuesRecord,
+    AliasRecord, Digests, EncodingRecord, Expected, GlobalRecord, LeftOutFile, LeftOutRecord, Manifest,
+    OptionsRecord, OutputRecord, PickleRecord, Piece, Region, SCHEMA, SourceRecord, Target, TensorRecord,
+    ValuesRecord,
 };
 pub use verify::{Check, Report, VerifyError, manifest_name, verify};

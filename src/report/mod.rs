@@ -3,6 +3,8 @@
 
 mod convert;
 mod inspect;
+mod scan;
+mod tool;
 mod verify;
 
 pub use convert::ConvertRecord;
@@ -10,4 +12,8 @@ pub use inspect::{
     INSPECT_SCHEMA, Inspected, InspectedFile, InspectedPickle, InspectedTensor, LeftOutGroup, NamedGlobal,
     Place, Planned, RefusedCall, ValueGroup,
 };
+pub use scan::{
+    Coverage, FileVerdict, Finding, SCAN_SCHEMA, ScanError, ScanSummary, Scanned, ScannedFile, Severity,
+};
+pub use tool::Tool;
 pub use verify::{Mismatch, VERIFY_SCHEMA, Verification};
