@@ -160,7 +160,8 @@ impl Run<'_> {
         if input.is_found() && matches!(detect(&*source), Ok(Format::Safetensors)) {
             return Ok(None);
         }
-        let mut options = Options { manifest: job.manifest.clone(), ..self.options.clone() };
+        let (manifest, recorded) = (job.manifest.clone(), input.relative());
+        let mut options = Options { manifest, recorded, ..self.options.clone() };
         options.open.siblings = input.folder();
         convert_source(&source, input.path(), &job.output, &options, self.bars).map(Some)
     }

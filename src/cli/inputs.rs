@@ -55,6 +55,11 @@ impl Input {
         }
     }
 
+    /// Its path from the folder in which it was found.
+    pub(crate) fn relative(&self) -> Option<PathBuf> {
+        self.below.as_ref().zip(self.path().file_name()).map(|(below, name)| below.join(name))
+    }
+
     /// The folder that it lies in, where some of its arrays may have files of their own.
     pub(crate) fn folder(&self) -> Option<PathBuf> {
         let Source::File(path) = &self.source else { return None };

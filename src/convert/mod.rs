@@ -27,6 +27,8 @@ pub struct Options {
     pub plan: plan::Options,
     /// Where the manifest goes.
     pub manifest: ManifestAt,
+    /// What the manifest calls the source: its path relative to the input folder. Its file name where `None`.
+    pub recorded: Option<PathBuf>,
     /// Threads; `None` for one a core.
     pub jobs: Option<usize>,
     /// Replaces outputs that exist.
@@ -96,7 +98,7 @@ pub fn convert(
     convert_source(&source, input, output, &options, progress)
 }
 
-/// Converts a source that is open already. `name` is what the manifest calls it.
+/// Converts a source that is open already. `name` is its path, for errors and the manifest.
 ///
 /// # Errors
 /// As [`convert`].

@@ -30,7 +30,7 @@ impl Record<'_> {
     /// Writes the manifest. Tensors are recorded one by one, so that a million take no memory of their own.
     pub(super) fn write(&self, to: &Staged) -> Result<(), Error> {
         let plan = &self.job.plan;
-        let (path, output) = (file_name(self.name)?, file_name(self.output)?);
+        let (path, output) = (self.source_path()?, file_name(self.output)?);
         let left_out = plan.left_out.iter().map(|left_out| LeftOutRecord {
             source: 0,
             path: left_out.path.clone(),
@@ -72,6 +72,14 @@ impl Record<'_> {
         writer.write_all(b"\n").and_then(|()| writer.flush()).map_err(fail)
     }
 
+    /// The source as the manifest calls it: with forward slashes on every system.
+    fn source_path(&self) -> Result<String, Error> {
+        let Some(recorded) = &self.job.options.recorded else { return file_name(self.name) };
+        let parts = recorded.components().map(|part| part.as_os_str().to_str());
+        let parts: Option<Vec<&str>> = parts.collect();
+        parts.map(|parts| parts.join("/")).ok_or_else(|| Error::new(self.name, ErrorKind::PathNotUtf8))
+    }
+
     fn options(&self) -> OptionsRecord {
         let options = &self.job.options;
         let (plan, open) = (&options.plan, &options.open);
@@ -101,11 +109,13 @@ impl Record<'_> {
     /// The checkpoint, and the files beside it that hold some of its arrays.
     fn sources(&self, path: String) -> Result<Vec<SourceRecord>, Error> {
         let opened = &self.job.opened;
+        // A companion lies in the folder of the file that names it.
+        let folder = path.rfind('/').and_then(|at| path.get(..=at)).unwrap_or_default().to_owned();
         let mut sources = vec![self.source_record(path)?];
         for file in &opened.origin.companions {
             let stream = opened.streams.stream(file.stream);
             sources.push(SourceRecord {
-                path: file.name.to_string(),
+                path: format!("{folder}{}", file.name),
                 size: stream.size(),
                 sha256: self.digest(stream)?,
                 container: "joblib-companion".to_owned(),

@@ -187,6 +187,12 @@ fn a_folder_is_converted_file_by_file() {
         files(&out),
         ["good.manifest.json", "good.safetensors", "sub/training.manifest.json", "sub/training.safetensors"]
     );
+    // Sources are named from the folder that was given.
+    for (manifest, source) in [("good", "good.pth"), ("sub/training", "sub/training.pt")] {
+        let manifest = std::fs::read(out.join(format!("{manifest}.manifest.json"))).unwrap();
+        let manifest: Value = serde_json::from_slice(&manifest).unwrap();
+        assert_eq!(manifest["sources"][0]["path"], source);
+    }
     for row in ["converted       2", "refused         2", "no tensors      1", "not applicable  1"] {
         assert!(ran.err.contains(row), "{row}: {ran:?}");
     }
