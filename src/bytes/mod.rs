@@ -2,6 +2,7 @@
 
 mod cursor;
 mod file;
+mod joined;
 mod part;
 mod source;
 mod span;
@@ -11,6 +12,7 @@ pub use cursor::{Cursor, Error, ErrorKind};
 pub use file::FileSource;
 #[cfg(feature = "mmap")]
 pub use file::Mapping;
+pub(crate) use joined::Joined;
 pub(crate) use part::Part;
 pub use source::ReadAt;
 pub(crate) use source::{Positioned, read_vec};

@@ -46,12 +46,16 @@ const MAGIC: &[(u64, &[u8], Format)] = &[
     (0, b"PYTORCH1", Format::Foreign("a preview format of PyTorch 1.0")),
     (0, b"GGUF", Format::Foreign("GGUF")),
     (0, b"\x89HDF\r\n\x1a\n", Format::Foreign("HDF5")),
+    (0, b"{\"base_code\":{\"magic\":\"pir\"", Format::Foreign("a program of PaddlePaddle (.json)")),
     // Its first byte is an opcode, but no picture is a pickle.
     (0, b"\x89PNG", Format::Unknown),
 ];
 
 /// Second bytes of a zlib stream for the windows and levels that writers use.
 const ZLIB_SECOND: &[u8] = &[0x01, 0x5e, 0x9c, 0xda];
+
+/// The outermost block of a program of `PaddlePaddle`, in protobuf: its number is 0, that of its parent -1.
+const PADDLE_BLOCK: &[u8] = b"\x08\0\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01";
 
 /// The magic number of the legacy stream as every protocol of torch's writers pickles it.
 const LEGACY: &[u8] = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19";
@@ -79,6 +83,13 @@ pub fn detect(source: &dyn ReadAt) -> io::Result<Format> {
     Ok(match head.as_slice() {
         [0x80, 0..=5, ..] => Format::Pickle,
         [_, _, _, _, _, _, _, _, b'{', ..] if is_safetensors(&head, source.size()) => Format::Safetensors,
+        // Of the first variable: its version, levels and tensor version, all zero, the length of its description, and that.
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, _, 0, 0, 0, 0x08, ..] => {
+            Format::Foreign("PaddlePaddle's .pdiparams")
+        }
+        [0x0a, rest @ ..] if rest.windows(PADDLE_BLOCK.len()).take(8).any(|at| at == PADDLE_BLOCK) => {
+            Format::Foreign("a program of PaddlePaddle (.pdmodel)")
+        }
         [0x78, second, ..] if ZLIB_SECOND.contains(second) => Format::Packed("zlib"),
         // Protocols 0 and 1 have no magic: what may begin a pickle is tried as one.
         [first, ..] if may_begin_pickle(*first) => Format::Pickle,
@@ -150,6 +161,12 @@ fn may_begin_pickle(byte: u8) -> bool {
 mod tests {
     use super::*;
 
+    /// The heads of files that `paddle.jit.save` wrote (3.3.1).
+    const PDIPARAMS: [u8; 26] =
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0x08, 0x05, 0x10, 0x03, 0, 0];
+    const PDMODEL: &[u8] =
+        b"\x0a\xe2\x22\x08\0\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x1a\x1e\x0a\x05input";
+
     #[test]
     fn formats_are_recognised_by_content() {
         let formats: &[(&[u8], Format)] = &[
@@ -163,6 +180,9 @@ mod tests {
             (b"\x80\x07", Format::Unknown),
             (b"\x78\x9cabc", Format::Packed("zlib")),
             (b"\x02\0\0\0\0\0\0\0{}", Format::Safetensors),
+            (&PDIPARAMS, Format::Foreign("PaddlePaddle's .pdiparams")),
+            (&[0; 64], Format::Unknown),
+            (PDMODEL, Format::Foreign("a program of PaddlePaddle (.pdmodel)")),
             (b"", Format::Unknown),
         ];
         for (bytes, format) in formats {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::bytes::{Offset, length, read_vec};
+use crate::bytes::{Offset, Span, length, read_vec};
 use crate::container::Storages;
 use crate::limits::{LimitKind, Limits, check};
 use crate::pickle::{Call, Global, Graph, Node, NodeId, Payload};
@@ -16,6 +16,7 @@ use crate::policy::canonical;
 use super::allow::{Callable, allow};
 use super::array::Array;
 use super::error::{Error, ErrorKind};
+use super::paddle::Joined;
 use super::torch::only_state;
 
 /// What a pickle is rebuilt from besides its graph.
@@ -80,7 +81,14 @@ pub(super) struct Builder<'a> {
     pub(super) purse: super::integers::Purse,
     /// Data that was read before: many arrays may refer to one text.
     decoded: HashMap<NodeId, Place>,
+    /// A dictionary whose entries are others than it says.
+    pub(super) joined: Option<Joined>,
+    /// Streams that are put together of pieces once the arena is one.
+    joins: Vec<(StreamId, Vec<Piece>)>,
 }
+
+/// A run of a stream.
+pub(super) type Piece = (StreamId, Span);
 
 impl<'a> Builder<'a> {
     pub(super) fn new(graph: &'a Graph, context: Context<'a>, streams: &'a mut Streams) -> Self {
@@ -96,6 +104,8 @@ impl<'a> Builder<'a> {
             views_by_key: HashMap::new(),
             arena: Vec::new(),
             decoded: HashMap::new(),
+            joined: None,
+            joins: Vec::new(),
             arena_stream,
             embedded: HashMap::new(),
             purse: super::integers::Purse::default(),
@@ -104,6 +114,12 @@ impl<'a> Builder<'a> {
 
     pub(super) fn finish(self) -> Rebuilt {
         self.streams.replace(self.arena_stream, Arc::new(self.arena));
+        for (stream, pieces) in self.joins {
+            let pieces = pieces.into_iter().filter_map(|(id, span)| Some((self.streams.shared(id)?, span)));
+            if let Some(joined) = crate::bytes::Joined::new(pieces) {
+                self.streams.replace(stream, Arc::new(joined));
+            }
+        }
         self.rebuilt
     }
 
@@ -118,10 +134,17 @@ impl<'a> Builder<'a> {
         self.streams.push(stream)
     }
 
+    /// A stream of pieces, some of which may lie in the arena: it is put together when that is complete.
+    pub(super) fn join_later(&mut self, pieces: Vec<Piece>, len: u64) -> Place {
+        let stream = self.streams.push(Arc::new(Vec::new()));
+        self.joins.push((stream, pieces));
+        Place::Stored { stream, span: Span::between(0, len) }
+    }
+
     /// Copies a field of records in the arena to its end.
     pub(super) fn gather_kept(
         &mut self,
-        span: crate::bytes::Span,
+        span: Span,
         (start, record, item, count): (u64, u64, u64, u64),
     ) -> Option<Place> {
         let mut field = Vec::new();
@@ -280,7 +303,7 @@ impl<'a> Builder<'a> {
     pub(super) fn keep(&mut self, bytes: &[u8]) -> Place {
         let start = length(self.arena.len());
         self.arena.extend_from_slice(bytes);
-        let span = crate::bytes::Span::between(start, start.saturating_add(length(bytes.len())));
+        let span = Span::between(start, start.saturating_add(length(bytes.len())));
         Place::Stored { stream: self.arena_stream, span }
     }
 

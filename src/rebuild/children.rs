@@ -37,7 +37,10 @@ impl<'a> Builder<'a> {
         let graph = self.graph;
         let id = self.untagged(id);
         match graph.node(id) {
-            Node::Dict(items) => keyed(&graph.entries(items), out),
+            Node::Dict(items) => match &self.joined {
+                Some(joined) if joined.dictionary == id => keyed(&joined.entries, out),
+                _ => keyed(&graph.entries(items), out),
+            },
             Node::List(items) | Node::Set(items) => indexed(items, out),
             Node::Tuple(items) | Node::FrozenSet(items) => indexed(items, out),
             Node::Call(call) => return self.call_children(id, call, out),

@@ -17,6 +17,7 @@ mod joblib;
 mod module;
 mod nested;
 mod numpy;
+mod paddle;
 mod persistent;
 mod quantized;
 mod sparse;

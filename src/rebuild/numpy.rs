@@ -13,7 +13,7 @@ use super::allow::Callable;
 use super::array::{Array, embedded};
 use super::builder::{Builder, Kinded};
 use super::error::ErrorKind;
-use super::torch::{Made, NESTING, only_state, unchanged};
+use super::torch::{Made, only_state, unchanged};
 
 /// `numpy.dtypes` classes that are called without arguments, and their codes.
 const CLASSES: &[(&str, &str)] = &[
@@ -152,38 +152,6 @@ impl<'a> Builder<'a> {
             },
             _ => Some(Err(self.wrong(*function, 0, "a rebuilding function of numpy"))),
         }
-    }
-
-    /// `tuple((name, array))`, as `PaddlePaddle` pickles a tensor: the array. No other library writes a pair so.
-    fn named_pair(&mut self, call: &'a Call, args: &'a [NodeId], depth: usize) -> Option<Kinded<Made>> {
-        let graph = self.graph;
-        let [pair] = args else { return None };
-        let Some([name, array]) = graph.tuple(*pair) else { return None };
-        if self.global_name(call.callable) != Some(("builtins", "tuple")) || graph.text(*name).is_none() {
-            return None;
-        }
-        let is_array = |call: &Call| {
-            matches!(self.callable(call.callable), Some(Callable::NdArray | Callable::FromBuffer))
-        };
-        if depth >= NESTING || !graph.call(*array).is_some_and(is_array) {
-            return None;
-        }
-        self.make_nested(*array, depth.saturating_add(1))
-    }
-
-    /// `eval("data", {"data": array})`, as `PaddlePaddle` pickled a tensor before 2.1: the array. The policy lets no other
-    /// form pass.
-    pub(super) fn named_data(&mut self, call: &'a Call, depth: usize) -> Option<Kinded<Made>> {
-        let graph = self.graph;
-        if self.global_name(call.callable) != Some(("builtins", "eval")) || depth >= NESTING {
-            return None;
-        }
-        let [text, names] = graph.tuple(call.args)? else { return None };
-        let Node::Dict(items) = graph.node(*names) else { return None };
-        let [(key, array)] = items.as_slice() else { return None };
-        let is_data = |id: NodeId| graph.text(id).as_deref() == Some("data");
-        let deeper = depth.saturating_add(1);
-        if is_data(*text) && is_data(*key) { self.make_nested(*array, deeper) } else { None }
     }
 
     /// An array whose data is part of the pickle and has exactly the bytes that its shape asks for.

@@ -56,6 +56,7 @@ pub fn rebuild_at(
         extra_names: 0,
         text: 0,
     };
+    walk.join(root)?;
     let references = walk.reach(root)?;
     walk.mark(references);
     walk.name(root, at)?;
@@ -91,6 +92,15 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
+    /// Puts arrays together that their writer split.
+    fn join(&mut self, root: NodeId) -> Result<(), Error> {
+        let joined = self.builder.joined(root).map_err(|kind| self.error(root, kind))?;
+        let arrays = joined.iter().flat_map(|joined| &joined.arrays);
+        self.leaves.extend(arrays.map(|(id, tensor)| (*id, Found::Tensor(*tensor))));
+        self.builder.joined = joined;
+        Ok(())
+    }
+
     /// Looks at every object once. Returns who refers to whom, as (child, parent).
     fn reach(&mut self, root: NodeId) -> Result<Vec<(NodeId, NodeId)>, Error> {
         let mut seen = vec![false; self.leads.len()];

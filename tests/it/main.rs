@@ -35,6 +35,7 @@ mod embedded;
 mod fixtures_names;
 mod imports;
 mod mutate;
+mod paddle;
 mod rebuild_containers;
 mod rebuild_graphs;
 mod rebuild_modules;
