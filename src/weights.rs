@@ -82,7 +82,7 @@ impl Checkpoint {
     fn new(name: &Path, source: &Arc<dyn ReadAt>, options: &OpenOptions) -> Result<Self, Error> {
         let mut opened = checkpoint::open(source, options).map_err(|e| Error::new(name, e))?;
         // Deflated storages are rare: torch stores. They are inflated here, once, into a nameless temporary file.
-        let deflated = |storage: &Storage| matches!(storage.place, Place::Deflated(_));
+        let deflated = |storage: &Storage| matches!(storage.place, Place::Deflated { .. });
         let needed: Vec<StorageId> = (0..)
             .map(StorageId)
             .zip(&opened.storages)

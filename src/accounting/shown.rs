@@ -9,20 +9,20 @@ const RUNS: u64 = 65_536;
 /// Runs that are told apart over all tensors: a file that shows one strided view a million times must not cost more.
 const ALL_RUNS: u64 = 4_000_000;
 
-/// Bytes of the source file that some tensor shows, each counted once, however many storages and views share it. A
+/// Bytes of the file behind `file` that some tensor shows, each counted once, however many storages and views share it. A
 /// deflated storage counts as a whole, with its stored size. Data that is embedded in a pickle, which has no key, and
-/// what lies outside the source file do not count.
-pub fn shown(storages: &[Storage], tensors: &[Tensor]) -> u64 {
+/// what lies in other streams do not count.
+pub fn shown(file: StreamId, storages: &[Storage], tensors: &[Tensor]) -> u64 {
     let mut spans = Vec::new();
     let mut budget = ALL_RUNS;
     for tensor in tensors {
         let storage = storages.get(tensor.view.storage().index()).filter(|storage| !storage.key.is_empty());
         match storage.map(|storage| storage.place) {
-            Some(Place::Deflated(stored)) => spans.push(stored),
-            Some(Place::Stored { stream: StreamId::SOURCE, span }) => {
+            Some(Place::Deflated { stream, span }) if stream == file => spans.push(span),
+            Some(Place::Stored { stream, span }) if stream == file => {
                 runs(&tensor.view, span.start(), &mut budget, &mut spans);
             }
-            Some(Place::Stored { .. }) | None => {}
+            Some(_) | None => {}
         }
     }
     union(spans)
@@ -106,10 +106,10 @@ mod tests {
                     conjugated: false,
                 };
                 let view = View::new(StorageId(0), &storage, &spec, &Limits::default()).unwrap();
-                Tensor { view, encoding: None }
+                Tensor::new(view)
             })
             .collect();
-        shown(&[storage], &tensors)
+        shown(StreamId::SOURCE, &[storage], &tensors)
     }
 
     #[test]

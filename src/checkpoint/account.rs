@@ -3,6 +3,7 @@
 use crate::accounting::{Accounting, shown};
 use crate::container::{Tar, TorchLegacy, TorchTar, TorchZip};
 use crate::rebuild::Rebuilt;
+use crate::tensor::StreamId;
 
 /// An archive of torch. Its pickles take `stored` bytes; `after_stop` counts what follows them inside their members.
 pub(super) fn torch_zip(
@@ -21,7 +22,7 @@ pub(super) fn torch_zip(
     let own = torch.pickle().data.len();
     let other = torch.bystanders().fold(own, |n, member| n.saturating_add(member.data.len()));
     let other = other.saturating_sub(stored);
-    let tensors = shown(&rebuilt.storages, &rebuilt.tensors);
+    let tensors = shown(StreamId::SOURCE, &rebuilt.storages, &rebuilt.tensors);
     let strays = archive.strays().iter().fold(0_u64, |n, stray| n.saturating_add(stray.span.len()));
     // Of a deflated pickle only the whole has a stored size.
     let pickle = if stored > after_stop { stored.saturating_sub(after_stop) } else { stored };
@@ -41,7 +42,7 @@ pub(super) fn torch_zip(
 
 /// A legacy stream whose pickles end at `pickles`.
 pub(super) fn torch_legacy(size: u64, pickles: u64, records: &TorchLegacy, rebuilt: &Rebuilt) -> Accounting {
-    let tensors = shown(&rebuilt.storages, &rebuilt.tensors);
+    let tensors = shown(StreamId::SOURCE, &rebuilt.storages, &rebuilt.tensors);
     let stored = records.records().fold(0_u64, |n, span| n.saturating_add(span.len()));
     Accounting {
         pickle: pickles,
@@ -63,7 +64,7 @@ pub(super) fn torch_tar(
     (after, trailing): (u64, u64),
 ) -> Accounting {
     let members = tar.members().fold(0_u64, |n, (_, span)| n.saturating_add(span.len()));
-    let tensors = shown(&rebuilt.storages, &rebuilt.tensors);
+    let tensors = shown(StreamId::SOURCE, &rebuilt.storages, &rebuilt.tensors);
     // Counts and shapes stand between the pickles of the tables, and count with them.
     let known = [tables.stored(), other, after];
     Accounting {

@@ -14,14 +14,14 @@ use crate::pickle::Graph;
 use crate::rebuild::{self, Array, Companion, CompanionForm};
 use crate::tensor::{Place, Scalar, Storage, StreamId, Streams};
 
-use super::{CompanionFile, Error, OpenOptions, Source, expand, run};
+use super::{Error, OpenOptions, Source, SourceFile, expand, run};
 
 /// The companions of a pickle.
 #[derive(Debug, Default)]
 pub(super) struct Companions {
     /// What is in them, by the position of the call that names the file.
     pub(super) arrays: HashMap<Offset, Array>,
-    pub(super) files: Vec<CompanionFile>,
+    pub(super) files: Vec<SourceFile>,
 }
 
 /// Companions of one checkpoint: more than any honest one has.
@@ -40,7 +40,7 @@ pub(super) fn open(graph: &Graph, streams: &mut Streams, options: &OpenOptions) 
             CompanionForm::Npy => {
                 let whole = Span::between(0, size);
                 let mut header = Npy::open(&*file, whole, Some(&companion.file))?;
-                let stream = streams.push(file);
+                let stream = streams.push_file(file);
                 if header.element.has_objects() {
                     // Its pickle is judged as joblib would run it, and its objects are left out.
                     let data = Span::between(header.data, size);
@@ -56,8 +56,8 @@ pub(super) fn open(graph: &Graph, streams: &mut Streams, options: &OpenOptions) 
                     return Err(fail("it is not compressed".to_owned()));
                 };
                 let expanded = expand::expand(&file, packing, options)?.0;
-                let outer = streams.push(file);
-                let stream = streams.push(expanded.clone());
+                let outer = streams.push_file(file);
+                let stream = streams.push_beside(expanded.clone(), outer);
                 let mut form = (**form).clone();
                 form.storage = storage(stream, expanded.size(), &companion.file);
                 companions.arrays.insert(companion.at, form);
@@ -80,7 +80,8 @@ pub(super) fn open(graph: &Graph, streams: &mut Streams, options: &OpenOptions) 
 
 impl Companions {
     fn note(&mut self, file: &str, stream: StreamId, accounting: Accounting) {
-        self.files.push(CompanionFile { name: file.into(), stream, accounting });
+        let known = SourceFile::new("joblib-companion", accounting);
+        self.files.push(SourceFile { name: file.into(), stream, ..known });
     }
 }
 

@@ -57,17 +57,18 @@ fn finish(source: &Source, layers: Vec<Inside>, mut opened: Opened) -> Opened {
     if layers.is_empty() {
         return opened;
     }
+    let Some(file) = opened.files.first_mut() else { return opened };
     let expanded = layers.iter().any(|layer| layer.expanded);
     if !expanded {
         // Everything lies in the file as it is, so that it can be counted there.
         let other = layers.iter().fold(0_u64, |n, layer| n.saturating_add(layer.other));
-        let inside = opened.accounting;
-        opened.accounting = Accounting { other: inside.other.saturating_add(other), container: 0, ..inside }
+        let inside = file.accounting;
+        file.accounting = Accounting { other: inside.other.saturating_add(other), container: 0, ..inside }
             .with_container(source.size());
     }
     let names = layers.iter().map(|layer| layer.layer).collect();
+    file.outer = Some(Outer { source: source.clone(), layers: names, expanded });
     opened.strays.extend(layers.into_iter().flat_map(|layer| layer.strays));
-    opened.origin.outer = Some(Outer { source: source.clone(), layers: names, expanded });
     opened
 }
 

@@ -7,7 +7,7 @@ use crate::rebuild::storage_keys;
 use crate::tensor::{StreamId, Streams};
 
 use super::run::{Ran, judge_bystander, run};
-use super::{Error, OpenOptions, Opened, PickleInfo, Source, account};
+use super::{Error, OpenOptions, Opened, PickleInfo, Source, SourceFile, account};
 
 /// The only version of the protocol that was ever written.
 const PROTOCOL: i64 = 1001;
@@ -90,8 +90,8 @@ pub(super) fn open(source: &Source, options: &OpenOptions) -> Result<Opened, Err
     judge_bystander(&streams, StreamId::SOURCE, rest, None, options)?;
     let strays =
         (accounting.trailing > 0).then(|| format!("{} bytes follow the last storage", accounting.trailing));
-    let strays = strays.into_iter().collect();
-    Ok(Opened { pickles, strays, ..Opened::new("torch-legacy", streams, rebuilt, accounting) })
+    let file = SourceFile { pickles, ..SourceFile::new("torch-legacy", accounting) };
+    Ok(Opened::new(file, strays.into_iter().collect(), streams, rebuilt))
 }
 
 fn found(graph: &Graph, root: NodeId) -> String {

@@ -6,6 +6,7 @@ mod companions;
 mod embedded;
 mod expand;
 mod graft;
+mod join;
 mod layers;
 mod legacy;
 mod numpy;
@@ -23,7 +24,7 @@ use crate::bytes::ReadAt;
 use crate::limits::Limits;
 use crate::policy::{JudgedGlobal, Overrides, Use};
 use crate::rebuild::Rebuilt;
-use crate::tensor::{Storage, StreamId, Streams, Tensor, Tree};
+use crate::tensor::{EntryId, Storage, StreamId, Streams, Tensor, Tree};
 
 pub use open::open;
 
@@ -46,17 +47,6 @@ pub struct OpenOptions {
     pub paddle_bf16: bool,
 }
 
-/// What lies between the file on disk and the checkpoint, or beside it.
-#[derive(Debug, Default)]
-pub struct Origin {
-    /// The file as it is on disk, where the checkpoint is inside of it.
-    pub outer: Option<Outer>,
-    /// Files beside it that hold some of its arrays.
-    pub companions: Vec<CompanionFile>,
-    /// The library whose objects the arrays are part of, where it is one that safetensors cannot give back.
-    pub library: Option<&'static str>,
-}
-
 /// A file that holds the checkpoint compressed, or as a member of an archive.
 pub struct Outer {
     /// The file.
@@ -73,17 +63,6 @@ impl std::fmt::Debug for Outer {
     }
 }
 
-/// A file beside the checkpoint that holds one of its arrays.
-#[derive(Debug, Clone)]
-pub struct CompanionFile {
-    /// Its name.
-    pub name: Box<str>,
-    /// Its bytes.
-    pub stream: StreamId,
-    /// Where they went.
-    pub accounting: Accounting,
-}
-
 /// One pickle of a source.
 #[derive(Debug, Clone)]
 pub struct PickleInfo {
@@ -97,9 +76,15 @@ pub struct PickleInfo {
     pub globals: Vec<JudgedGlobal>,
 }
 
-/// A source whose structure is read, judged and interpreted.
+/// One file of a source.
 #[derive(Debug)]
-pub struct Opened {
+pub struct SourceFile {
+    /// Its path relative to the folder that is converted, or its name; empty where it has none.
+    pub name: Box<str>,
+    /// Its bytes, without what they were wrapped in.
+    pub stream: StreamId,
+    /// The file as it is on disk, where the checkpoint is inside of it.
+    pub outer: Option<Outer>,
     /// Name of the container, as it stands in the manifest.
     pub container: &'static str,
     /// Whether elements are big-endian.
@@ -108,9 +93,36 @@ pub struct Opened {
     pub pickles: Vec<PickleInfo>,
     /// Where its bytes went.
     pub accounting: Accounting,
+    /// Steps of the tree above what is the root of this file.
+    pub depth: usize,
+}
+
+impl SourceFile {
+    /// A file of which everything is read; pickles are still to be named.
+    pub(crate) fn new(container: &'static str, accounting: Accounting) -> Self {
+        Self {
+            name: "".into(),
+            stream: StreamId::SOURCE,
+            outer: None,
+            container,
+            big_endian: false,
+            pickles: Vec::new(),
+            accounting,
+            depth: 0,
+        }
+    }
+}
+
+/// A source whose structure is read, judged and interpreted: one file, or several that are one checkpoint.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its files, the one that was opened first. [`Streams::file_of`] counts them in this order.
+    pub files: Vec<SourceFile>,
     /// What was dropped that does not belong, in words.
     pub strays: Vec<String>,
-    /// The source and what had to be decoded from it.
+    /// The library whose objects the arrays are part of, where it is one that safetensors cannot give back.
+    pub library: Option<&'static str>,
+    /// The files and what had to be decoded from them.
     pub streams: Streams,
     /// Storages.
     pub storages: Vec<Storage>,
@@ -118,26 +130,47 @@ pub struct Opened {
     pub tensors: Vec<Tensor>,
     /// Where they stand.
     pub tree: Tree,
-    /// What lies between the file and the checkpoint.
-    pub origin: Origin,
+    /// Where in the tree the places of each file begin that has any.
+    parts: Vec<(EntryId, usize)>,
 }
 
 impl Opened {
-    /// A source of one container, of which everything is read; pickles and strays are still to be named.
-    fn new(container: &'static str, streams: Streams, rebuilt: Rebuilt, accounting: Accounting) -> Self {
+    /// A source of one file.
+    fn new(file: SourceFile, strays: Vec<String>, streams: Streams, rebuilt: Rebuilt) -> Self {
         let Rebuilt { tree, tensors, storages } = rebuilt;
         Self {
-            container,
-            big_endian: false,
-            pickles: Vec::new(),
-            accounting,
-            strays: Vec::new(),
+            files: vec![file],
+            strays,
+            library: None,
             streams,
             storages,
             tensors,
             tree,
-            origin: Origin::default(),
+            parts: vec![(EntryId::ROOT, 0)],
         }
+    }
+
+    /// Names the file that was opened by its path; files beside it lie in the same folder.
+    pub(crate) fn name(&mut self, path: &str) {
+        let folder = path.rfind('/').and_then(|at| path.get(..=at)).unwrap_or_default();
+        for (i, file) in self.files.iter_mut().enumerate() {
+            file.name = if i == 0 { path.into() } else { format!("{folder}{}", file.name).into() };
+        }
+    }
+
+    /// Every pickle of every file.
+    pub fn pickles(&self) -> impl Iterator<Item = &PickleInfo> {
+        self.files.iter().flat_map(|file| &file.pickles)
+    }
+
+    /// Position of the file whose pickle holds a place, and the steps to it from the root of that file.
+    pub fn place(&self, id: EntryId) -> (usize, Vec<String>) {
+        let after = self.parts.partition_point(|(first, _)| *first <= id);
+        let file = after.checked_sub(1).and_then(|at| self.parts.get(at)).map_or(0, |(_, file)| *file);
+        let mut path = self.tree.path(id);
+        let above = self.files.get(file).map_or(0, |file| file.depth);
+        path.drain(..above.min(path.len()));
+        (file, path)
     }
 }
 

@@ -8,7 +8,7 @@ use crate::container::{Archive, Member, Method, Npy};
 use crate::rebuild::{self, Array, Rebuilt};
 use crate::tensor::{EntryId, Kind, Place, Step, Storage, StreamId, Streams};
 
-use super::{Error, OpenOptions, Opened, PickleInfo, Source, run};
+use super::{Error, OpenOptions, Opened, PickleInfo, Source, SourceFile, run};
 
 /// What was read so far.
 struct Reading<'a> {
@@ -80,7 +80,8 @@ impl Reading<'_> {
 
     fn opened(self, container: &'static str, accounting: Accounting) -> Opened {
         let Self { pickles, strays, streams, rebuilt, .. } = self;
-        Opened { pickles, strays, ..Opened::new(container, streams, rebuilt, accounting) }
+        let file = SourceFile { pickles, ..SourceFile::new(container, accounting) };
+        Opened::new(file, strays, streams, rebuilt)
     }
 }
 
@@ -184,7 +185,7 @@ impl Reading<'_> {
         let exact = header.data_len().and_then(|len| len.checked_add(header.data)) == Some(member.size);
         if is_plain(&header) && exact {
             // Inflated only when it is written.
-            let storage = Some(checked(Place::Deflated(member.data)));
+            let storage = Some(checked(Place::Deflated { stream: StreamId::SOURCE, span: member.data }));
             let stream = self.streams.push(Arc::new(head));
             return self.array(File { entry, stream, span, storage }, header, at);
         }

@@ -69,7 +69,7 @@ fn zip_kind(archive: &Archive) -> Option<&'static str> {
 
 fn check_strict(opened: &Opened) -> Result<(), Error> {
     use crate::policy::Verdict;
-    let mut globals = opened.pickles.iter().flat_map(|pickle| &pickle.globals);
+    let mut globals = opened.pickles().flat_map(|pickle| &pickle.globals);
     if let Some(global) = globals.find(|global| global.verdict != Verdict::Allowed) {
         return Err(Error::Strict(format!(
             "{} is {}, not allowed",
@@ -80,8 +80,8 @@ fn check_strict(opened: &Opened) -> Result<(), Error> {
     if let Some(stray) = opened.strays.first() {
         return Err(Error::Strict(stray.clone()));
     }
-    if !opened.accounting.is_clean() {
-        let Accounting { unreferenced, other, trailing, .. } = opened.accounting;
+    let mut accounts = opened.files.iter().map(|file| file.accounting);
+    if let Some(Accounting { unreferenced, other, trailing, .. }) = accounts.find(|all| !all.is_clean()) {
         let message = format!(
             "{unreferenced} bytes that no tensor shows, {other} in further members, {trailing} after the end"
         );

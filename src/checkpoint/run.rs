@@ -11,7 +11,7 @@ use crate::rebuild::{self, Context, Raw, Rebuilt, allow};
 use crate::tensor::{EntryId, Kind, Leaf, Step, StreamId, Streams};
 
 use super::companions::{self, Companions};
-use super::{Error, OpenOptions, Opened, Origin, PickleInfo, RefusedUse, Source, embedded};
+use super::{Error, OpenOptions, Opened, PickleInfo, RefusedUse, Source, SourceFile, embedded};
 
 /// A pickle that ran to its end.
 pub(super) struct Ran {
@@ -340,12 +340,12 @@ pub(super) fn open_plain(source: &Source, options: &OpenOptions) -> Result<Opene
     let strays =
         (accounting.trailing > 0).then(|| format!("{} bytes follow the pickle", accounting.trailing));
     let container = if is_joblib { "joblib" } else { "pickle" };
-    Ok(Opened {
-        pickles: vec![ran.info(&streams)?],
-        strays: strays.into_iter().collect(),
-        origin: Origin { outer: None, library: library(&ran), companions: ran.companions.files },
-        ..Opened::new(container, streams, rebuilt, accounting)
-    })
+    let file = SourceFile { pickles: vec![ran.info(&streams)?], ..SourceFile::new(container, accounting) };
+    let library = library(&ran);
+    let mut opened = Opened::new(file, strays.into_iter().collect(), streams, rebuilt);
+    opened.library = library;
+    opened.files.append(&mut ran.companions.files);
+    Ok(opened)
 }
 
 /// Libraries whose estimators, models and tables are more than their arrays, by the module that their classes are in.

@@ -5,7 +5,7 @@ use crate::rebuild::Rebuilt;
 use crate::tensor::{Step, Streams};
 
 use super::graft::{graft, holds_tensors};
-use super::{Error, OpenOptions, Opened, Source, account, run, zip};
+use super::{Error, OpenOptions, Opened, Source, SourceFile, account, run, zip};
 
 /// Pickles beside `data.pkl`: name, where its tensors stand in the tree, and the folder of its records.
 const FURTHER: &[(&str, &str, &str)] = &[
@@ -53,7 +53,8 @@ pub(super) fn open(source: &Source, torch: &TorchZip, options: &OpenOptions) -> 
     }
     let accounting = account::torch_zip(source.size(), torch, (stored, after_stop), &rebuilt);
     let big_endian = torch.big_endian();
-    Ok(Opened { big_endian, pickles, strays, ..Opened::new("torchscript", streams, rebuilt, accounting) })
+    let file = SourceFile { big_endian, pickles, ..SourceFile::new("torchscript", accounting) };
+    Ok(Opened::new(file, strays, streams, rebuilt))
 }
 
 /// The name by which the code knows a constant.

@@ -7,7 +7,7 @@ use crate::rebuild::storage_class;
 use crate::tensor::{StreamId, Streams};
 
 use super::run::{Ran, judge_bystander, run};
-use super::{Error, OpenOptions, Opened, PickleInfo, Source, account};
+use super::{Error, OpenOptions, Opened, PickleInfo, Source, SourceFile, account};
 
 /// Opens the archive; `None` where it is no checkpoint of torch.
 pub(super) fn open(source: &Source, options: &OpenOptions) -> Result<Option<Opened>, Error> {
@@ -45,7 +45,8 @@ pub(super) fn open(source: &Source, options: &OpenOptions) -> Result<Option<Open
     if trailing > 0 {
         strays.push(format!("{trailing} bytes follow the archive"));
     }
-    Ok(Some(Opened { pickles, strays, ..Opened::new("torch-tar", streams, rebuilt, accounting) }))
+    let file = SourceFile { pickles, ..SourceFile::new("torch-tar", accounting) };
+    Ok(Some(Opened::new(file, strays, streams, rebuilt)))
 }
 
 /// The members as they are read, one pickle after the other.

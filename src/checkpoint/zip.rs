@@ -6,7 +6,7 @@ use crate::bytes::Span;
 use crate::container::{Member, Method, Storages, TorchZip};
 use crate::tensor::{StreamId, Streams};
 
-use super::{Error, OpenOptions, Opened, Source, account, run};
+use super::{Error, OpenOptions, Opened, Source, SourceFile, account, run};
 
 /// Judges a member that is neither the pickle nor a storage, as a pickle if it is one.
 pub(super) fn judge_member(
@@ -63,10 +63,10 @@ pub(super) fn open(source: &Source, torch: &TorchZip, options: &OpenOptions) -> 
         strays.push(format!("{}: {after_stop} bytes follow the pickle", member.name.escape_debug()));
     }
     let accounting = account::torch_zip(source.size(), torch, (member.data.len(), after_stop), &rebuilt);
-    Ok(Opened {
+    let file = SourceFile {
         big_endian: torch.big_endian(),
         pickles: vec![ran.info(&streams)?],
-        strays,
-        ..Opened::new("torch-zip", streams, rebuilt, accounting)
-    })
+        ..SourceFile::new("torch-zip", accounting)
+    };
+    Ok(Opened::new(file, strays, streams, rebuilt))
 }

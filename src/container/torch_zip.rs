@@ -152,7 +152,7 @@ impl TorchZip {
         }
         let place = match member.method {
             Method::Stored => Place::Stored { stream: StreamId::SOURCE, span: member.data },
-            Method::Deflated => Place::Deflated(member.data),
+            Method::Deflated => Place::Deflated { stream: StreamId::SOURCE, span: member.data },
         };
         Ok(Storage {
             key: key.into(),

@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind};
 use crate::output::{self, Item, Staged, WriteOptions, Written};
 use crate::plan::{self, Note, Plan};
 use crate::progress::Progress;
-use crate::tensor::{Cast, Place, StorageId, TensorId, View};
+use crate::tensor::{Cast, Place, StorageId, StreamId, TensorId, View};
 
 pub use crate::custody::manifest_name;
 pub use target::output_name;
@@ -114,16 +114,18 @@ pub fn convert_source(
     // Beside the output there is room for what it takes; a temporary folder is often in memory.
     let beside = folder_of(output);
     open.spool = open.spool.or_else(|| beside.is_dir().then(|| beside.to_owned()));
-    let opened = checkpoint::open(source, &open).map_err(|e| error(e.into()))?;
+    let mut opened = checkpoint::open(source, &open).map_err(|e| error(e.into()))?;
+    let recorded = options.recorded.as_deref().or(name.file_name().map(Path::new));
+    opened.name(&recorded.and_then(slashed).ok_or_else(|| error(ErrorKind::PathNotUtf8))?);
     let mut planned =
         plan::plan(&opened.tree, &opened.tensors, &options.plan).map_err(|e| error(e.into()))?;
-    planned.notes.extend(opened.origin.library.map(Note::ArraysOnly));
+    planned.notes.extend(opened.library.map(Note::ArraysOnly));
     let job = Job { opened, plan: planned, options };
     if options.dry_run {
         return Ok(job.summary(output));
     }
     progress.begin(&output.display().to_string(), job.bytes());
-    let converted = job.write(source, name, output, progress);
+    let converted = job.write(name, output, progress);
     progress.finish();
     converted
 }
@@ -136,13 +138,7 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn write(
-        mut self,
-        source: &Arc<dyn ReadAt>,
-        name: &Path,
-        output: &Path,
-        progress: &dyn Progress,
-    ) -> Result<Converted, Error> {
+    fn write(mut self, name: &Path, output: &Path, progress: &dyn Progress) -> Result<Converted, Error> {
         let fail = |e: output::Error| Error::new(name, e);
         let force = self.options.force;
         // Both are staged before the work, so that a target in the way is met at once.
@@ -159,9 +155,8 @@ impl Job<'_> {
             Some(Item { name: &planned.name, view: self.view(planned.tensor)?, cast })
         });
         let items: Vec<Item<'_>> = items.collect();
-        // Of a file around the checkpoint the digest is taken by itself.
-        let whole = self.opened.origin.outer.is_none();
-        let write = WriteOptions { jobs, digests, source_digest: digests && whole };
+        let sources = if digests { self.sources() } else { Vec::new() };
+        let write = WriteOptions { jobs, digests, sources: &sources };
         let (streams, storages) = (&self.opened.streams, &self.opened.storages);
         let written =
             output::write(&weights, streams, storages, &items, &self.plan.metadata, write, progress);
@@ -172,7 +167,7 @@ impl Job<'_> {
         drop(items);
         let manifest_path = manifest.as_ref().map(|staged| staged.target().to_owned());
         if let Some(manifest) = manifest {
-            let record = record::Record { job: &self, written: &written, source: &**source, name, output };
+            let record = record::Record { job: &self, written: &written, name, output };
             record.write(&manifest)?;
             weights.commit(force).map_err(fail)?;
             manifest.commit(force).map_err(fail)?;
@@ -192,7 +187,7 @@ impl Job<'_> {
         let views: Vec<&View> = planned.filter_map(|planned| self.view(planned.tensor)).collect();
         let deflated: BTreeSet<StorageId> = views.iter().map(|view| view.storage()).collect();
         let deflated = deflated.into_iter().filter_map(|id| self.opened.storages.get(id.index()));
-        let deflated = deflated.filter(|storage| matches!(storage.place, Place::Deflated(_)));
+        let deflated = deflated.filter(|storage| matches!(storage.place, Place::Deflated { .. }));
         let sizes = views.iter().map(|view| view.nbytes()).chain(deflated.map(|storage| storage.len));
         sizes.fold(0, u64::saturating_add)
     }
@@ -207,14 +202,19 @@ impl Job<'_> {
         output::spool(&mut self.opened.streams, &mut self.opened.storages, needed, folder, jobs, progress)
     }
 
-    /// Fails where a file around or beside the checkpoint has changed since it was opened.
+    /// Files that are hashed while they are written from. Of a file around a checkpoint the digest is taken by itself.
+    fn sources(&self) -> Vec<StreamId> {
+        let files = self.opened.files.iter().filter(|file| file.outer.is_none());
+        files.map(|file| file.stream).collect()
+    }
+
+    /// Fails where a file has changed since it was opened.
     fn check_unchanged(&self) -> std::io::Result<()> {
-        let origin = &self.opened.origin;
-        origin.outer.as_ref().map_or(Ok(()), |outer| outer.source.check_unchanged())?;
-        origin
-            .companions
-            .iter()
-            .try_for_each(|file| self.opened.streams.stream(file.stream).check_unchanged())
+        let streams = &self.opened.streams;
+        self.opened.files.iter().try_for_each(|file| match &file.outer {
+            Some(outer) => outer.source.check_unchanged(),
+            None => streams.stream(file.stream).check_unchanged(),
+        })
     }
 
     fn manifest_path(&self, output: &Path) -> Option<PathBuf> {
@@ -274,11 +274,17 @@ impl Job<'_> {
     /// Names that the rule would refuse and the user kept.
     fn overridden(&self) -> Vec<String> {
         let named = |name: &String| {
-            let mut globals = self.opened.pickles.iter().flat_map(|pickle| &pickle.globals);
+            let mut globals = self.opened.pickles().flat_map(|pickle| &pickle.globals);
             globals.any(|global| global.name == *name)
         };
         self.options.open.overrides.names.iter().filter(|name| named(name)).cloned().collect()
     }
+}
+
+/// A relative path as documents have it: with forward slashes on every system.
+fn slashed(path: &Path) -> Option<String> {
+    let parts: Option<Vec<&str>> = path.components().map(|part| part.as_os_str().to_str()).collect();
+    parts.map(|parts| parts.join("/"))
 }
 
 /// The folder that a file lies in.

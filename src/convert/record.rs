@@ -4,16 +4,16 @@ use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use crate::bytes::ReadAt;
-use crate::checkpoint::PickleInfo;
+use crate::checkpoint::{PickleInfo, SourceFile};
 use crate::custody::{
     Accounted, AliasRecord, Digests, EncodingRecord, GlobalRecord, Inside, Lazy, LeftOutRecord, Manifest,
-    OptionsRecord, OutputRecord, PickleRecord, Piece, SCHEMA, SourceRecord, Target, TensorRecord, TensorSet,
-    Tool, ValuesRecord,
+    OptionsRecord, OutputRecord, PickleRecord, Piece, Region, SCHEMA, SourceRecord, Target, TensorRecord,
+    TensorSet, Tool, ValuesRecord,
 };
 use crate::error::{Error, ErrorKind};
 use crate::output::{self, Digest, Staged, Written, WrittenTensor};
 use crate::plan::{self, Aliases, NameRule, Planned};
-use crate::tensor::{Storage, Tensor};
+use crate::tensor::{self, Tensor, View};
 
 use super::Job;
 
@@ -21,7 +21,6 @@ use super::Job;
 pub(super) struct Record<'a> {
     pub(super) job: &'a Job<'a>,
     pub(super) written: &'a Written,
-    pub(super) source: &'a dyn ReadAt,
     pub(super) name: &'a Path,
     pub(super) output: &'a Path,
 }
@@ -30,25 +29,32 @@ impl Record<'_> {
     /// Writes the manifest. Tensors are recorded one by one, so that a million take no memory of their own.
     pub(super) fn write(&self, to: &Staged) -> Result<(), Error> {
         let plan = &self.job.plan;
-        let (path, output) = (self.source_path()?, file_name(self.output)?);
-        let left_out = plan.left_out.iter().map(|left_out| LeftOutRecord {
-            source: 0,
-            path: left_out.path.clone(),
-            tensors: left_out.tensors,
-            bytes: left_out.bytes,
-            reason: left_out.reason.to_string(),
+        let output = file_name(self.output)?;
+        let opened = &self.job.opened;
+        let left_out = plan.left_out.iter().map(|left_out| {
+            let (source, path) = opened.place(left_out.entry);
+            LeftOutRecord {
+                source: crate::bytes::length(source),
+                path,
+                tensors: left_out.tensors,
+                bytes: left_out.bytes,
+                reason: left_out.reason.to_string(),
+            }
         });
-        let values = plan.values_left_out.iter().map(|values| ValuesRecord {
-            source: 0,
-            path: values.path.clone(),
-            type_name: values.type_name.to_string(),
-            count: values.count,
+        let values = plan.values_left_out.iter().map(|values| {
+            let (source, path) = opened.place(values.entry);
+            ValuesRecord {
+                source: crate::bytes::length(source),
+                path,
+                type_name: values.type_name.to_string(),
+                count: values.count,
+            }
         });
         let manifest = Manifest {
             schema: SCHEMA.to_owned(),
             tool: Tool::this(),
             options: self.options(),
-            sources: self.sources(path)?,
+            sources: self.sources()?,
             tensors: Lazy(|| self.tensors()),
             aliases: Lazy(|| self.aliases()),
             left_out: left_out.collect(),
@@ -70,14 +76,6 @@ impl Record<'_> {
         let mut writer = BufWriter::with_capacity(1 << 20, to.file());
         serde_json::to_writer_pretty(&mut writer, &manifest).map_err(|e| fail(e.into()))?;
         writer.write_all(b"\n").and_then(|()| writer.flush()).map_err(fail)
-    }
-
-    /// The source as the manifest calls it: with forward slashes on every system.
-    fn source_path(&self) -> Result<String, Error> {
-        let Some(recorded) = &self.job.options.recorded else { return file_name(self.name) };
-        let parts = recorded.components().map(|part| part.as_os_str().to_str());
-        let parts: Option<Vec<&str>> = parts.collect();
-        parts.map(|parts| parts.join("/")).ok_or_else(|| Error::new(self.name, ErrorKind::PathNotUtf8))
     }
 
     fn options(&self) -> OptionsRecord {
@@ -106,56 +104,46 @@ impl Record<'_> {
         }
     }
 
-    /// The checkpoint, and the files beside it that hold some of its arrays.
-    fn sources(&self, path: String) -> Result<Vec<SourceRecord>, Error> {
-        let opened = &self.job.opened;
-        // A companion lies in the folder of the file that names it.
-        let folder = path.rfind('/').and_then(|at| path.get(..=at)).unwrap_or_default().to_owned();
-        let mut sources = vec![self.source_record(path)?];
-        for file in &opened.origin.companions {
-            let stream = opened.streams.stream(file.stream);
-            sources.push(SourceRecord {
-                path: format!("{folder}{}", file.name),
-                size: stream.size(),
-                sha256: self.digest(stream)?,
-                container: "joblib-companion".to_owned(),
-                byteorder: "little".to_owned(),
-                expected: Vec::new(),
-                pickles: Vec::new(),
-                accounting: Accounted::Plain(file.accounting),
-            });
-        }
-        Ok(sources)
+    /// Every file that was read.
+    fn sources(&self) -> Result<Vec<SourceRecord>, Error> {
+        let mut hashed = self.written.sources.iter();
+        self.job.opened.files.iter().map(|file| self.source(file, &mut hashed)).collect()
+    }
+
+    fn source<'d>(
+        &self,
+        file: &SourceFile,
+        hashed: &mut impl Iterator<Item = &'d Digest>,
+    ) -> Result<SourceRecord, Error> {
+        let stream = self.job.opened.streams.stream(file.stream);
+        let accounting = Accounted::Plain(file.accounting);
+        let (size, sha256, container, accounting) = match &file.outer {
+            None => (stream.size(), text(hashed.next()), file.container.to_owned(), accounting),
+            Some(outer) => {
+                let size = outer.source.size();
+                let inside = Inside { size: stream.size(), accounting: file.accounting };
+                let expanded = Accounted::Compressed { compressed: size, inside };
+                let container = format!("{}+{}", outer.layers.join("+"), file.container);
+                let sha256 = self.digest(&*outer.source)?;
+                (size, sha256, container, if outer.expanded { expanded } else { accounting })
+            }
+        };
+        Ok(SourceRecord {
+            path: file.name.to_string(),
+            size,
+            sha256,
+            container,
+            byteorder: if file.big_endian { "big" } else { "little" }.to_owned(),
+            expected: Vec::new(),
+            pickles: file.pickles.iter().map(pickle).collect(),
+            accounting,
+        })
     }
 
     fn digest(&self, stream: &dyn ReadAt) -> Result<String, Error> {
         output::digest_of(stream)
             .map(|digest| digest.to_string())
             .map_err(|error| Error::new(self.name, crate::checkpoint::Error::Io(error)))
-    }
-
-    fn source_record(&self, path: String) -> Result<SourceRecord, Error> {
-        let opened = &self.job.opened;
-        let accounting = Accounted::Plain(opened.accounting);
-        let (sha256, container, accounting) = match &opened.origin.outer {
-            None => (text(self.written.source_sha256.as_ref()), opened.container.to_owned(), accounting),
-            Some(outer) => {
-                let inside = Inside { size: opened.streams.source().size(), accounting: opened.accounting };
-                let expanded = Accounted::Compressed { compressed: outer.source.size(), inside };
-                let container = format!("{}+{}", outer.layers.join("+"), opened.container);
-                (self.digest(&*outer.source)?, container, if outer.expanded { expanded } else { accounting })
-            }
-        };
-        Ok(SourceRecord {
-            path,
-            size: self.source.size(),
-            sha256,
-            container,
-            byteorder: if opened.big_endian { "big" } else { "little" }.to_owned(),
-            expected: Vec::new(),
-            pickles: opened.pickles.iter().map(pickle).collect(),
-            accounting,
-        })
     }
 
     fn pairs(&self) -> impl Iterator<Item = (&Planned, &WrittenTensor, &Tensor)> {
@@ -171,45 +159,63 @@ impl Record<'_> {
     fn tensor(&self, planned: &Planned, written: &WrittenTensor, tensor: &Tensor) -> TensorRecord {
         let view = &tensor.view;
         let (start, end) = written.data_offsets;
-        let storage = self.job.opened.storages.get(view.storage().index());
         TensorRecord {
             name: planned.name.clone(),
             dtype: written.dtype.to_string(),
             shape: view.stored_shape(),
             nbytes: end.saturating_sub(start),
             sha256: text(written.sha256.as_ref()),
-            from: vec![Piece {
-                source: storage.map_or(0, |storage| self.source_of(storage)),
-                path: self.job.opened.tree.path(planned.entry),
-                entry: storage.and_then(|storage| storage.entry.as_deref()).map(str::to_owned),
-                storage: storage
-                    .filter(|storage| !storage.key.is_empty())
-                    .map(|storage| storage.key.to_string()),
-                offset: view.offset(),
-                stride: view.strides().to_vec(),
-                dtype: view.dtype().full_name(view.family()),
-                region: None,
-            }],
+            from: self.pieces(planned, tensor),
             to: Target { output: 0, offsets: [start, end] },
             encoding: encoding(written, tensor),
         }
     }
 
-    /// Position of the source that a storage lies in.
-    fn source_of(&self, storage: &Storage) -> u64 {
-        let companions = &self.job.opened.origin.companions;
-        let entry = storage.entry.as_deref();
-        let position = companions.iter().position(|file| Some(&*file.name) == entry);
-        position.map_or(0, |i| crate::bytes::length(i).saturating_add(1))
+    /// Where a tensor came from.
+    fn pieces(&self, planned: &Planned, tensor: &Tensor) -> Vec<Piece> {
+        match &tensor.pieces {
+            None => {
+                let (_, path) = self.job.opened.place(planned.entry);
+                vec![self.piece(&tensor.view, path, None)]
+            }
+            Some(pieces) => {
+                let piece = |piece: &tensor::Piece| {
+                    let path = piece.path.iter().map(ToString::to_string).collect();
+                    let region = Region { start: piece.start.to_vec(), size: piece.size.to_vec() };
+                    self.piece(&piece.view, path, Some(region))
+                };
+                pieces.iter().map(piece).collect()
+            }
+        }
+    }
+
+    fn piece(&self, view: &View, path: Vec<String>, region: Option<Region>) -> Piece {
+        let opened = &self.job.opened;
+        let storage = opened.storages.get(view.storage().index());
+        let source = storage.map_or(0, |storage| opened.streams.file_of(storage.place.stream()));
+        let key = storage.map(|storage| storage.key.to_string());
+        Piece {
+            source: crate::bytes::length(source),
+            path,
+            entry: storage.and_then(|storage| storage.entry.as_deref()).map(str::to_owned),
+            storage: key.filter(|key| !key.is_empty()),
+            offset: view.offset(),
+            stride: view.strides().to_vec(),
+            dtype: view.dtype().full_name(view.family()),
+            region,
+        }
     }
 
     fn aliases(&self) -> impl Iterator<Item = AliasRecord> {
         let plan = &self.job.plan;
-        plan.aliases.iter().map(|alias| AliasRecord {
-            name: alias.name.clone(),
-            of: plan.tensors.get(alias.of).map(|of| of.name.clone()).unwrap_or_default(),
-            source: 0,
-            path: self.job.opened.tree.path(alias.entry),
+        plan.aliases.iter().map(|alias| {
+            let (source, path) = self.job.opened.place(alias.entry);
+            AliasRecord {
+                name: alias.name.clone(),
+                of: plan.tensors.get(alias.of).map(|of| of.name.clone()).unwrap_or_default(),
+                source: crate::bytes::length(source),
+                path,
+            }
         })
     }
 

@@ -1,6 +1,6 @@
-//! What is computed along the source: its digest, and the CRC-32 of its storages.
+//! What is computed along a source: its digest, and the CRC-32 of its storages.
 //!
-//! Where the digest of the source is wanted, one pass gives both. Otherwise a storage is checked while it is copied,
+//! Where the digest of a source is wanted, one pass gives both. Otherwise a storage is checked while it is copied,
 //! if one contiguous tensor shows all of it, or else read once more, in pieces that any thread can take.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,8 +41,8 @@ pub(super) struct Sum {
 /// Which storages are checked where.
 #[derive(Debug)]
 pub(super) struct Checks {
-    /// In the pass over the source: they do not overlap, and stand in its order.
-    in_pass: Vec<(Span, StorageId)>,
+    /// In the passes over the sources: they do not overlap, and stand in the order of their source.
+    in_pass: Vec<(StreamId, Span, StorageId)>,
     /// For each storage, the position in the output of the tensor whose copy gives its CRC-32.
     covering: Vec<u32>,
     pieces: Vec<Piece>,
@@ -50,13 +50,12 @@ pub(super) struct Checks {
 }
 
 impl Checks {
-    /// A pass over the source checks every storage that it meets; copies check those that tensors of the output
-    /// show.
+    /// A pass over a source checks every storage that it meets; copies check those that tensors of the output show.
     pub(super) fn new(
         storages: &[Storage],
         items: &[Item<'_>],
         layout: &Layout,
-        pass: bool,
+        sources: &[StreamId],
     ) -> Result<Self, ErrorKind> {
         let mut checks =
             Self { in_pass: Vec::new(), covering: Vec::new(), pieces: Vec::new(), next: AtomicUsize::new(0) };
@@ -64,10 +63,8 @@ impl Checks {
             return Ok(checks);
         }
         let mut wanted = vec![false; storages.len()];
-        if pass {
-            checks.meet(storages, &mut wanted);
-        }
-        checks.cover(storages, items, layout, &mut wanted, pass);
+        checks.meet(storages, &mut wanted, sources);
+        checks.cover(storages, items, layout, &mut wanted, sources);
         for (id, (storage, wanted)) in (0..).map(StorageId).zip(storages.iter().zip(wanted)) {
             if storage.len == 0 && storage.crc32.is_some_and(|crc| crc != 0) {
                 return Err(mismatch(storage, 0));
@@ -79,22 +76,22 @@ impl Checks {
         Ok(checks)
     }
 
-    /// Finds the storages for the pass; those that overlap another are to be read by themselves.
-    fn meet(&mut self, storages: &[Storage], wanted: &mut [bool]) {
+    /// Finds the storages for the passes; those that overlap another are to be read by themselves.
+    fn meet(&mut self, storages: &[Storage], wanted: &mut [bool], sources: &[StreamId]) {
         for (id, storage) in (0..).map(StorageId).zip(storages) {
-            if let (Place::Stored { stream: StreamId::SOURCE, span }, Some(_)) =
-                (storage.place, storage.crc32)
+            if let (Place::Stored { stream, span }, Some(_)) = (storage.place, storage.crc32)
+                && sources.contains(&stream)
                 && !span.is_empty()
             {
-                self.in_pass.push((span, id));
+                self.in_pass.push((stream, span, id));
             }
         }
         self.in_pass.sort_unstable();
-        let mut end = 0;
-        self.in_pass.retain(|(span, id)| {
-            let apart = span.start() >= end;
+        let mut end = (StreamId::SOURCE, 0);
+        self.in_pass.retain(|(stream, span, id)| {
+            let apart = (*stream, span.start()) >= end;
             if apart {
-                end = span.end();
+                end = (*stream, span.end());
             } else if let Some(wanted) = wanted.get_mut(id.index()) {
                 *wanted = true;
             }
@@ -109,7 +106,7 @@ impl Checks {
         items: &[Item<'_>],
         layout: &Layout,
         wanted: &mut [bool],
-        pass: bool,
+        sources: &[StreamId],
     ) {
         self.covering = vec![NONE; storages.len()];
         for (position, item) in (0_u32..).zip(&layout.order) {
@@ -117,7 +114,7 @@ impl Checks {
             let id = item.view.storage();
             let at = id.index();
             let Some(storage) = storages.get(at).filter(|storage| storage.crc32.is_some()) else { continue };
-            let met = pass && matches!(storage.place, Place::Stored { stream: StreamId::SOURCE, .. });
+            let met = matches!(storage.place, Place::Stored { stream, .. } if sources.contains(&stream));
             let (Some(covering), Some(wanted)) = (self.covering.get_mut(at), wanted.get_mut(at)) else {
                 continue;
             };
@@ -141,6 +138,13 @@ impl Checks {
             self.pieces.push(Piece { storage, offset, len: piece });
             offset = offset.saturating_add(piece);
         }
+    }
+
+    /// The storages for the pass over a source.
+    fn in_source(&self, source: StreamId) -> &[(StreamId, Span, StorageId)] {
+        let first = self.in_pass.partition_point(|(stream, ..)| *stream < source);
+        let after = self.in_pass.partition_point(|(stream, ..)| *stream <= source);
+        self.in_pass.get(first..after).unwrap_or_default()
     }
 
     /// The tensor whose copy is to give the CRC-32 of a storage.
@@ -218,12 +222,16 @@ pub(super) fn sum(
     Ok(Some(Sum { storage: piece.storage, offset: piece.offset, len: piece.len, crc: crc.finalize() }))
 }
 
-/// Hashes the source from front to back, and checks the storages on the way. `None` where another thread has failed.
-pub(super) fn source_pass(shared: &Shared<'_>, worker: &mut Worker<'_>) -> Result<Option<Digest>, ErrorKind> {
-    let source = shared.streams.source();
+/// Hashes a source from front to back, and checks the storages on the way. `None` where another thread has failed.
+pub(super) fn source_pass(
+    shared: &Shared<'_>,
+    source: StreamId,
+    worker: &mut Worker<'_>,
+) -> Result<Option<Digest>, ErrorKind> {
+    let mut storages = shared.checks.in_source(source).iter().peekable();
+    let source = shared.streams.stream(source);
     let size = source.size();
     let mut hash = Sha256::new();
-    let mut storages = shared.checks.in_pass.iter().peekable();
     let mut crc = crc32fast::Hasher::new();
     let mut at = 0_u64;
     while at < size {
@@ -234,7 +242,7 @@ pub(super) fn source_pass(shared: &Shared<'_>, worker: &mut Worker<'_>) -> Resul
         source.read_exact_at(block, at).map_err(ErrorKind::Source)?;
         hash.update(&*block);
         let end = at.saturating_add(length(block.len()));
-        while let Some((span, id)) = storages.peek().filter(|(span, _)| span.start() < end) {
+        while let Some((_, span, id)) = storages.peek().filter(|(_, span, _)| span.start() < end) {
             let from = span.start().max(at).saturating_sub(at);
             let to = span.end().min(end).saturating_sub(at);
             crc.update(block.get(index(from)..index(to)).unwrap_or_default());

@@ -1,9 +1,9 @@
 //! [`write`]: who does what when.
 //!
-//! Three digests are wanted, of the source, of each tensor and of the output, and each is sequential. Of N threads one
+//! Three digests are wanted, of each source, of each tensor and of the output, and each is sequential. Of N threads one
 //! leads: it hashes the output from front to back. Where the next unit is not begun it makes it by itself, and hashes
 //! the bytes it has just made; where another thread has made it, it reads them back from the output, as far as
-//! they have come. The second thread hashes the source, and then, like all others, makes units ahead of the leader. A
+//! they have come. The second thread hashes the sources, and then, like all others, makes units ahead of the leader. A
 //! large tensor that the leader is busy with goes over to a thread that has run out of work. So two threads share
 //! three digests evenly, whatever the sizes of the tensors are. Without digests every thread just takes the next unit.
 
@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::bytes::index;
 use crate::progress::Progress;
-use crate::tensor::{Storage, Streams};
+use crate::tensor::{Storage, StreamId, Streams};
 
 use super::atomic::{read_at, write_at};
 use super::chains::{Checks, source_pass, verify};
@@ -42,7 +42,7 @@ pub fn write(
     storages: &[Storage],
     items: &[Item<'_>],
     metadata: &Metadata,
-    options: WriteOptions,
+    options: WriteOptions<'_>,
     progress: &dyn Progress,
 ) -> Result<Written, Error> {
     let sources = (streams, storages);
@@ -55,7 +55,7 @@ fn run(
     (streams, storages): (&Streams, &[Storage]),
     items: &[Item<'_>],
     metadata: &Metadata,
-    options: WriteOptions,
+    options: WriteOptions<'_>,
     progress: &dyn Progress,
 ) -> Result<Written, ErrorKind> {
     let layout = Layout::new(items, metadata)?;
@@ -69,7 +69,7 @@ fn run(
         streams,
         storages,
         items,
-        checks: Checks::new(storages, items, &layout, options.source_digest)?,
+        checks: Checks::new(storages, items, &layout, options.sources)?,
         layout: &layout,
         done: units.iter().map(|_| AtomicU64::new(0)).collect(),
         units,
@@ -83,16 +83,18 @@ fn run(
         state: Mutex::new(State { handoff: None, ended: !options.digests, failure: None }),
         changed: Condvar::new(),
     };
-    let result = shared.work(jobs, options.source_digest);
+    let result = shared.work(jobs, options.sources);
     if let Some(failure) = shared.state().failure.take() {
         return Err(failure);
     }
-    streams.source().check_unchanged().map_err(ErrorKind::Changed)?;
+    for source in options.sources {
+        streams.stream(*source).check_unchanged().map_err(ErrorKind::Changed)?;
+    }
     verify(storages, result.sums)?;
     Ok(Written {
         size: layout.size(),
         sha256: result.sha256,
-        source_sha256: result.source_sha256,
+        sources: result.sources,
         tensors: tensors(items, &layout, result.outcomes),
     })
 }
@@ -124,7 +126,7 @@ struct Results {
     outcomes: Vec<Outcome>,
     sums: Vec<super::chains::Sum>,
     sha256: Option<Digest>,
-    source_sha256: Option<Digest>,
+    sources: Vec<Digest>,
 }
 
 impl Results {
@@ -132,7 +134,7 @@ impl Results {
         self.outcomes.append(&mut other.outcomes);
         self.sums.append(&mut other.sums);
         self.sha256 = self.sha256.or(other.sha256);
-        self.source_sha256 = self.source_sha256.or(other.source_sha256);
+        self.sources.append(&mut other.sources);
     }
 }
 
@@ -181,15 +183,17 @@ impl Drop for Alarm<'_, '_> {
 }
 
 impl<'a> Shared<'a> {
-    fn work(&'a self, jobs: usize, source_digest: bool) -> Results {
+    fn work(&'a self, jobs: usize, sources: &[StreamId]) -> Results {
         let mut all = Results::default();
         std::thread::scope(|scope| {
             let others: Vec<_> = (1..jobs)
                 .map(|i| {
-                    scope.spawn(move || self.guard(jobs, |worker| worker.follow(source_digest && i == 1)))
+                    let sources = if i == 1 { sources } else { &[] };
+                    scope.spawn(move || self.guard(jobs, |worker| worker.follow(sources)))
                 })
                 .collect();
-            all = self.guard(jobs, |worker| worker.head(source_digest && jobs == 1));
+            let sources = if jobs == 1 { sources } else { &[] };
+            all = self.guard(jobs, |worker| worker.head(sources));
             for other in others {
                 match other.join() {
                     Ok(results) => all.join(results),
@@ -302,8 +306,8 @@ struct Thread<'a> {
 
 impl Thread<'_> {
     /// The thread that the caller gives: it leads where there are digests.
-    fn head(&mut self, source_digest: bool) -> Result<(), ErrorKind> {
-        self.source(source_digest)?;
+    fn head(&mut self, sources: &[StreamId]) -> Result<(), ErrorKind> {
+        self.sources(sources)?;
         if self.shared.digests {
             let digest = self.lead()?;
             self.results.sha256 = Some(digest);
@@ -313,14 +317,15 @@ impl Thread<'_> {
         self.help()
     }
 
-    fn follow(&mut self, source_digest: bool) -> Result<(), ErrorKind> {
-        self.source(source_digest)?;
+    fn follow(&mut self, sources: &[StreamId]) -> Result<(), ErrorKind> {
+        self.sources(sources)?;
         self.help()
     }
 
-    fn source(&mut self, wanted: bool) -> Result<(), ErrorKind> {
-        if wanted {
-            self.results.source_sha256 = source_pass(self.shared, &mut self.worker)?;
+    fn sources(&mut self, sources: &[StreamId]) -> Result<(), ErrorKind> {
+        for source in sources {
+            let digest = source_pass(self.shared, *source, &mut self.worker)?;
+            self.results.sources.extend(digest);
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 
 use safetensors::Dtype as Stored;
 
-use crate::tensor::{Cast, Dtype, View};
+use crate::tensor::{Cast, Dtype, StreamId, View};
 
 /// One tensor to write.
 #[derive(Debug, Clone, Copy)]
@@ -56,22 +56,22 @@ pub type Metadata = BTreeMap<String, String>;
 
 /// What to do beside copying.
 #[derive(Debug, Clone, Copy)]
-pub struct WriteOptions {
+pub struct WriteOptions<'a> {
     /// Threads; one does everything by itself. More than 8 make no difference.
     pub jobs: usize,
     /// Whether to compute the digests of the output and of each tensor.
     pub digests: bool,
-    /// Whether to compute the digest of the source file, and with it the CRC-32 of all of its storages.
-    pub source_digest: bool,
+    /// Source files whose digests are to be computed, and with them the CRC-32 of all of their storages.
+    pub sources: &'a [StreamId],
 }
 
 /// Threads beyond this number wait for memory and for the sequential digests.
 pub(crate) const MOST_JOBS: usize = 8;
 
-impl Default for WriteOptions {
+impl Default for WriteOptions<'_> {
     fn default() -> Self {
         let jobs = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self { jobs: jobs.min(MOST_JOBS), digests: true, source_digest: true }
+        Self { jobs: jobs.min(MOST_JOBS), digests: true, sources: &[StreamId::SOURCE] }
     }
 }
 
@@ -82,8 +82,8 @@ pub struct Written {
     pub size: u64,
     /// Digest of the file, where asked for.
     pub sha256: Option<Digest>,
-    /// Digest of the source file, where asked for.
-    pub source_sha256: Option<Digest>,
+    /// Digests of the source files, as asked for.
+    pub sources: Vec<Digest>,
     /// Each tensor, in the order of the items.
     pub tensors: Vec<WrittenTensor>,
 }

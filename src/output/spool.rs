@@ -1,5 +1,6 @@
 //! [`spool`]: inflates deflated storages into one temporary file, since strided tensors need random access.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,10 +21,11 @@ use super::{Error, ErrorKind, MOST_JOBS};
 const INPUT: u64 = 128 << 10;
 const OUTPUT: usize = 512 << 10;
 
-/// A storage to inflate: from where in the source, and to where in the spool.
+/// A storage to inflate: from where in which source, and to where in the spool.
 #[derive(Debug, Clone, Copy)]
 struct Job {
     id: StorageId,
+    source: StreamId,
     from: Span,
     to: u64,
 }
@@ -49,10 +51,14 @@ pub fn spool(
     }
     let file = tempfile::tempfile_in(folder).map_err(|error| fail(ErrorKind::Write(error)))?;
     file.set_len(size).map_err(|error| fail(ErrorKind::Write(error)))?;
-    inflate_all(streams.source(), storages, &list, &file, jobs, progress).map_err(fail)?;
+    inflate_all(streams, storages, &list, &file, jobs, progress).map_err(fail)?;
     let spool = FileSource::from_file(file).map_err(|error| fail(ErrorKind::Write(error)))?;
-    let stream = streams.push(Arc::new(spool));
+    let spool: Arc<dyn ReadAt> = Arc::new(spool);
+    // One file, but a stream for each source: a storage still says which source it is from.
+    let mut spooled: BTreeMap<StreamId, StreamId> = BTreeMap::new();
     for job in list {
+        let stream = spooled.entry(job.source);
+        let stream = *stream.or_insert_with(|| streams.push_beside(spool.clone(), job.source));
         place(storages, job, stream);
     }
     Ok(())
@@ -69,9 +75,9 @@ fn list(
         let (Some(storage), Some(seen)) = (storages.get(id.index()), seen.get_mut(id.index())) else {
             continue;
         };
-        let Place::Deflated(from) = storage.place else { continue };
+        let Place::Deflated { stream: source, span: from } = storage.place else { continue };
         if !std::mem::replace(seen, true) {
-            list.push(Job { id, from, to: size });
+            list.push(Job { id, source, from, to: size });
             size = size.checked_add(storage.len).ok_or(ErrorKind::TooLarge)?;
         }
     }
@@ -87,7 +93,7 @@ fn place(storages: &mut [Storage], job: Job, stream: StreamId) {
 }
 
 fn inflate_all(
-    source: &dyn ReadAt,
+    streams: &Streams,
     storages: &[Storage],
     list: &[Job],
     file: &File,
@@ -100,6 +106,7 @@ fn inflate_all(
         let mut buffers = (vec![0; index(INPUT)], vec![0; OUTPUT]);
         while let Some(job) = list.get(next.fetch_add(1, Ordering::Relaxed)) {
             let Some(storage) = storages.get(job.id.index()) else { continue };
+            let source = streams.stream(job.source);
             if let Err(kind) = inflate(source, storage, *job, file, &mut buffers, progress) {
                 failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(kind);
                 next.store(list.len(), Ordering::Relaxed);

@@ -88,7 +88,7 @@ impl Model {
         out
     }
 
-    fn write(&self, path: &Path, options: WriteOptions) -> Result<Written, Error> {
+    fn write(&self, path: &Path, options: WriteOptions<'_>) -> Result<Written, Error> {
         write_items(path, &self.streams(), &self.storages, &self.items(None), &Metadata::new(), options)
     }
 }
@@ -99,7 +99,7 @@ fn write_items(
     storages: &[Storage],
     items: &[Item<'_>],
     metadata: &Metadata,
-    options: WriteOptions,
+    options: WriteOptions<'_>,
 ) -> Result<Written, Error> {
     let staged = Staged::create(path, false)?;
     let written = write(&staged, streams, storages, items, metadata, options, &Silent)?;
@@ -107,8 +107,9 @@ fn write_items(
     Ok(written)
 }
 
-fn options(jobs: usize, digests: bool, source_digest: bool) -> WriteOptions {
-    WriteOptions { jobs, digests, source_digest }
+fn options(jobs: usize, digests: bool, source_digest: bool) -> WriteOptions<'static> {
+    let sources: &[StreamId] = if source_digest { &[StreamId::SOURCE] } else { &[] };
+    WriteOptions { jobs, digests, sources }
 }
 
 fn sha(bytes: &[u8]) -> Digest {
@@ -163,7 +164,7 @@ fn every_number_of_threads_writes_the_same_file_and_the_crate_reads_it() {
             let path = folder.path().join(format!("{jobs}-{digests}-{source}"));
             let written = model.write(&path, options(jobs, digests, source)).unwrap();
             let file = fs::read(&path).unwrap();
-            assert_eq!(written.source_sha256, source.then(|| sha(&model.bytes)));
+            assert_eq!(written.sources.first().copied(), source.then(|| sha(&model.bytes)));
             match &first {
                 Some(first) => {
                     assert!(*first == file, "{jobs} {digests} {source}");
@@ -439,7 +440,7 @@ fn deflated(model: &Model) -> (Vec<u8>, Vec<Storage>) {
         let data = deflate(&model.bytes[index(span.start())..index(span.end())]);
         let span = Span::new(bytes.size(), length(data.len())).unwrap();
         bytes.extend_from_slice(&data);
-        Storage { place: Place::Deflated(span), ..storage.clone() }
+        Storage { place: Place::Deflated { stream: StreamId::SOURCE, span }, ..storage.clone() }
     });
     let storages = storages.collect();
     (bytes, storages)
@@ -461,7 +462,7 @@ fn deflated_storages_give_the_same_file() {
     let written =
         write_items(&path, &streams, &storages, &items, &Metadata::new(), options(2, true, true)).unwrap();
     check(&model, &fs::read(&path).unwrap(), &written, true);
-    assert_eq!(written.source_sha256, Some(sha(&bytes)));
+    assert_eq!(written.sources, [sha(&bytes)]);
 }
 
 #[test]
@@ -476,14 +477,14 @@ fn damaged_deflate_streams_are_refused() {
         let mut streams = Streams::new(Arc::new(bytes.to_vec()));
         let error =
             spool(&mut streams, &mut storages, [StorageId(0)], folder.path(), 2, &Silent).unwrap_err();
-        assert!(matches!(storages[0].place, Place::Deflated(_)));
+        assert!(matches!(storages[0].place, Place::Deflated { .. }));
         error.kind
     };
     let longer = |by: i64| {
         move |storage: &mut Storage| {
-            let Place::Deflated(span) = storage.place else { panic!() };
-            storage.place =
-                Place::Deflated(Span::new(span.start(), span.len().checked_add_signed(by).unwrap()).unwrap());
+            let Place::Deflated { stream, span } = storage.place else { panic!() };
+            let span = Span::new(span.start(), span.len().checked_add_signed(by).unwrap()).unwrap();
+            storage.place = Place::Deflated { stream, span };
         }
     };
     let padded = [bytes.clone(), vec![0; 9]].concat();

@@ -12,7 +12,9 @@ use crate::tensor::{EntryId, Kind, Leaf};
 /// Tensors of the source that are not written, all for one reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Steps from the root of the source to the place that holds them and nothing that is written.
+    /// The place that holds them and nothing that is written.
+    pub entry: EntryId,
+    /// Steps to it from the root of the source.
     pub path: Vec<String>,
     /// How many.
     pub tensors: u64,
@@ -92,7 +94,13 @@ pub(super) fn left_out(
         .into_iter()
         .map(|group| {
             let path = purse.path(index.tree(), group.place)?;
-            Ok(LeftOut { path, tensors: group.tensors, bytes: group.bytes, reason: group.reason })
+            Ok(LeftOut {
+                entry: group.place,
+                path,
+                tensors: group.tensors,
+                bytes: group.bytes,
+                reason: group.reason,
+            })
         })
         .collect()
 }

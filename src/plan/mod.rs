@@ -118,7 +118,9 @@ pub struct Alias {
 /// Values that are no tensors, at one place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ValuesLeftOut {
-    /// Steps from the root of the source.
+    /// The place.
+    pub entry: EntryId,
+    /// Steps to it from the root of the source.
     pub path: Vec<String>,
     /// Python type of the outermost.
     pub type_name: Box<str>,
@@ -352,7 +354,7 @@ fn values(tree: &Tree) -> Result<Vec<ValuesLeftOut>, Structure> {
     for (id, entry) in leaves() {
         if let Kind::Leaf(Leaf::Values { type_name, count }) = &entry.kind {
             let path = purse.path(tree, id)?;
-            values.push(ValuesLeftOut { path, type_name: type_name.clone(), count: *count });
+            values.push(ValuesLeftOut { entry: id, path, type_name: type_name.clone(), count: *count });
         }
     }
     Ok(values)

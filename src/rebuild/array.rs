@@ -125,7 +125,7 @@ impl Builder<'_> {
                 let storage = Storage { place, len: bytes, big_endian, crc32: None, ..array.storage.clone() };
                 (storage, 0, item)
             }
-            Place::Deflated(_) => return Err(ErrorKind::Unsupported("a field of a compressed table")),
+            Place::Deflated { .. } => return Err(ErrorKind::Unsupported("a field of a compressed table")),
         };
         let unit = i64::try_from(record.checked_div(size).unwrap_or(1)).unwrap_or(i64::MAX);
         let mut outer = strides(&array.shape, array.fortran);

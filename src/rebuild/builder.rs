@@ -398,7 +398,7 @@ impl<'a> Builder<'a> {
         let encoding = (spec.dtype.layout() == crate::tensor::Layout::PairDimension).then(|| {
             Box::new(Encoding { kind: "complex", part: "values", scheme: None, axis: None, shape: None })
         });
-        Ok(self.add_tensor(Tensor { view, encoding }))
+        Ok(self.add_tensor(Tensor { encoding, ..Tensor::new(view) }))
     }
 
     pub(super) fn add_tensor(&mut self, tensor: Tensor) -> TensorId {

@@ -100,9 +100,9 @@ impl Builder<'_> {
         let id = view.storage();
         let storage = self.storage(id).ok_or(ErrorKind::PersistentId("storage is missing"))?;
         let place = match storage.place {
-            Place::Deflated(span) => {
+            Place::Deflated { stream, span } => {
                 let len = storage.len;
-                self.inflated(id, span, len)?
+                self.inflated(id, (stream, span), len)?
             }
             Place::Stored { stream, span } if stream == self.arena_stream => {
                 // The arena is no stream before the end: what was kept so far stands in for it.
@@ -127,7 +127,7 @@ impl Builder<'_> {
         })
     }
 
-    fn inflated(&mut self, id: StorageId, from: Span, len: u64) -> Kinded<Place> {
+    fn inflated(&mut self, id: StorageId, (source, from): (StreamId, Span), len: u64) -> Kinded<Place> {
         let span = Span::between(0, len);
         if let Some(stream) = self.purse.inflated.get(&id) {
             return Ok(Place::Stored { stream: *stream, span });
@@ -135,7 +135,7 @@ impl Builder<'_> {
         let others = self.purse.inflated.values().map(|stream| self.streams.stream(*stream).size());
         let total = others.fold(len, u64::saturating_add);
         check(LimitKind::IndexBytes, MOST_INFLATED, total)?;
-        let mut source = Positioned::new(self.streams.source());
+        let mut source = Positioned::new(self.streams.stream(source));
         std::io::Seek::seek(&mut source, std::io::SeekFrom::Start(from.start())).map_err(io)?;
         let mut bytes = Vec::new();
         let inflated = DeflateDecoder::new(source.take(from.len())).take(len).read_to_end(&mut bytes);

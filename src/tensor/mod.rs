@@ -20,4 +20,4 @@ pub use numpy::{Element, Part, Scalar};
 pub use storage::{Place, Storage, StorageId, StreamId, Streams};
 pub use tiling::{Region, TilingError};
 pub use tree::{Entry, EntryId, Kind, Leaf, Step, Tree};
-pub use view::{Encoding, Tensor, TensorId, View, ViewSpec};
+pub use view::{Encoding, Piece, Tensor, TensorId, View, ViewSpec};

@@ -105,7 +105,7 @@ impl View {
     }
 
     /// The same view of the same storage, whose list now follows `before` others.
-    pub(crate) fn moved(mut self, before: usize) -> Self {
+    fn moved(mut self, before: usize) -> Self {
         let before = u32::try_from(before).unwrap_or(u32::MAX);
         self.storage = StorageId(self.storage.0.saturating_add(before));
         self
@@ -233,6 +233,36 @@ pub struct Tensor {
     pub view: View,
     /// How it stands for a tensor that safetensors has no type for.
     pub encoding: Option<Box<Encoding>>,
+    /// What it was put together of, where the source holds it in parts. The view then shows the whole, in a stream that
+    /// finds each byte in its part.
+    pub pieces: Option<Box<[Piece]>>,
+}
+
+impl Tensor {
+    /// A tensor that its source holds as it is.
+    pub fn new(view: View) -> Self {
+        Self { view, encoding: None, pieces: None }
+    }
+
+    /// The same tensor over storages whose list now follows `before` others.
+    pub(crate) fn moved(self, before: usize) -> Self {
+        let moved = |piece: &Piece| Piece { view: piece.view.clone().moved(before), ..piece.clone() };
+        let pieces = self.pieces.map(|pieces| pieces.iter().map(moved).collect());
+        Self { view: self.view.moved(before), pieces, ..self }
+    }
+}
+
+/// A part of a tensor that its source holds in parts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Piece {
+    /// Its elements, as its source holds them.
+    pub view: View,
+    /// Steps to it from the root of the file that it lies in.
+    pub path: Box<[Box<str>]>,
+    /// Its first index in each dimension of the whole.
+    pub start: Box<[u64]>,
+    /// Its size in each dimension of the whole.
+    pub size: Box<[u64]>,
 }
 
 #[cfg(test)]

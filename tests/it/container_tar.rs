@@ -72,7 +72,7 @@ fn kind(bytes: &[u8]) -> ErrorKind {
 #[test]
 fn tensors_are_found_by_number() {
     let opened = read(&archive(&object(), &tensors(1, &[2, 3], &[3, 1], 0), &storages(6))).unwrap();
-    assert_eq!((opened.container, opened.tensors.len()), ("torch-tar", 1));
+    assert_eq!((opened.files[0].container, opened.tensors.len()), ("torch-tar", 1));
     assert_eq!(opened.tensors[0].view.shape(), [2, 3]);
     // Other programs leave the table of tensors out, and write storages as plain tuples.
     let plain = reduce(

@@ -89,5 +89,5 @@ fn deflated_storages_say_so() {
     let mut all = entries();
     all[2] = Entry::deflated("m/data/0", &[0; 800]);
     let storage = open(all).unwrap().unwrap().storage("0", 800).unwrap();
-    assert!(matches!(storage.place, depickle::tensor::Place::Deflated(_)));
+    assert!(matches!(storage.place, depickle::tensor::Place::Deflated { .. }));
 }

@@ -34,6 +34,7 @@ mod corpus;
 mod embedded;
 mod fixtures_names;
 mod imports;
+mod join;
 mod mutate;
 mod paddle;
 mod rebuild_containers;

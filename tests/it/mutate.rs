@@ -100,7 +100,7 @@ fn inside(what: &str, size: u64, opened: &Opened) {
     for storage in &opened.storages {
         let (span, end) = match storage.place {
             Place::Stored { stream, span } => (span, opened.streams.stream(stream).size()),
-            Place::Deflated(span) => (span, size),
+            Place::Deflated { span, .. } => (span, size),
         };
         assert!(span.end() <= end, "{what}: a storage outside of its stream");
     }
@@ -113,10 +113,10 @@ fn inside(what: &str, size: u64, opened: &Opened) {
     for (id, _) in opened.tree.tensors() {
         assert!(opened.tree.path(id).len() <= limits().depth + 1, "{what}: too deep");
     }
-    let a = &opened.accounting;
+    let a = &opened.files[0].accounting;
     let total = a.pickle + a.tensors + a.container + a.other + a.unreferenced + a.trailing;
     // Of a compressed source, what is inside is accounted for.
-    let expanded = opened.origin.outer.as_ref().is_some_and(|outer| outer.expanded);
+    let expanded = opened.files[0].outer.as_ref().is_some_and(|outer| outer.expanded);
     let size = if expanded { opened.streams.source().size() } else { size };
     assert_eq!(total, size, "{what}: bytes without an account");
 }

@@ -122,13 +122,15 @@ fn refused(refused: &RefusedUse) -> RefusedCall {
 
 /// What the file holds, whatever is done with it.
 fn structure(opened: &Opened, file: &mut InspectedFile) {
-    file.container = Some(opened.container);
-    file.byteorder = Some(if opened.big_endian { "big" } else { "little" });
-    file.accounting = Some(opened.accounting);
+    if let Some(main) = opened.files.first() {
+        file.container = Some(main.container);
+        file.byteorder = Some(if main.big_endian { "big" } else { "little" });
+        file.accounting = Some(main.accounting);
+    }
     file.strays.clone_from(&opened.strays);
     let verdicts: HashMap<&str, &'static str> =
         file.refusals.iter().map(|refusal| (refusal.name.as_str(), refusal.verdict)).collect();
-    let pickles = opened.pickles.iter().map(|pickle| InspectedPickle {
+    let pickles = opened.pickles().map(|pickle| InspectedPickle {
         entry: pickle.entry.as_deref().map(str::to_owned),
         sha256: pickle.sha256.clone(),
         protocol: pickle.protocol,

@@ -192,6 +192,9 @@ fn a_source_that_ends_early_and_a_storage_of_another_view_are_errors() {
         ..storage.clone()
     };
     assert!(Reader::new(&shrunk, &other, &view).is_err());
-    let deflated = Storage { place: Place::Deflated(Span::between(0, 39)), ..storage };
+    let deflated = Storage {
+        place: Place::Deflated { stream: StreamId::SOURCE, span: Span::between(0, 39) },
+        ..storage
+    };
     assert!(matches!(Reader::new(&shrunk, &deflated, &view), Err(ReadError::Deflated)));
 }
