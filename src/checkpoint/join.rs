@@ -10,7 +10,7 @@ impl Opened {
     /// root beside the children that the root has already.
     ///
     /// Two children of one name then stand side by side; whoever joins says whether that is an error.
-    pub fn join(&mut self, further: Self, at: Option<Step>) {
+    pub fn join(&mut self, further: Self, at: Option<&Step>) {
         let Self { files, strays, library, streams, mut storages, tensors, tree, parts } = further;
         let (before_files, before_storages) = (self.files.len(), self.storages.len());
         let depth = usize::from(at.is_some());
@@ -27,7 +27,7 @@ impl Opened {
         self.tensors.extend(tensors.into_iter().map(|tensor| tensor.moved(before_storages)));
         let ids = graft::tree(&mut self.tree, &tree, before_tensors, Kind::Mapping, |entry| {
             match (&entry.step, entry.parent) {
-                (_, None) => at.clone(),
+                (_, None) => at.cloned(),
                 (step, Some(_)) => Some(step.clone()),
             }
         });

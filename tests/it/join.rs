@@ -47,7 +47,7 @@ fn join_all(at: impl Fn(usize) -> Option<Step>) {
     let alone: Vec<_> = FIXTURES.iter().map(|fixture| written(&mut opened(fixture))).collect();
     let mut joined = opened(FIXTURES[0]);
     for (i, fixture) in FIXTURES.iter().enumerate().skip(1) {
-        joined.join(opened(fixture), at(i));
+        joined.join(opened(fixture), at(i).as_ref());
     }
     let (tensors, sources) = written(&mut joined);
     assert_eq!(tensors, alone.iter().flat_map(|(tensors, _)| tensors.clone()).collect::<Vec<_>>());
@@ -80,7 +80,7 @@ fn a_source_joined_below_a_step_keeps_its_own_paths() {
     let mut joined = opened(FIXTURES[0]);
     let before = joined.tree.len();
     let below = opened(FIXTURES[1]);
-    joined.join(below, Some(Step::Key("other".into())));
+    joined.join(below, Some(&Step::Key("other".into())));
     let (id, entry) = joined.tree.iter().nth(before).unwrap();
     assert_eq!((entry.parent, joined.place(id)), (Some(EntryId::ROOT), (1, vec![])));
     assert_eq!(joined.tree.path(id), ["other"]);
