@@ -114,6 +114,20 @@ pub enum ErrorKind {
         /// As declared.
         expected: u64,
     },
+    /// A safetensors header that is longer than it may be.
+    #[error("a header of {got} bytes, at most {most} fit")]
+    HeaderLength {
+        /// As declared.
+        got: u64,
+        /// What the file and the format have room for.
+        most: u64,
+    },
+    /// A safetensors header that is no JSON of its form.
+    #[error("{0}")]
+    Json(Arc<serde_json::Error>),
+    /// Tensors of a safetensors file that do not fit together.
+    #[error("{0}")]
+    Safetensors(Arc<::safetensors::SafeTensorError>),
     /// A limit was met.
     #[error(transparent)]
     Limit(#[from] LimitExceeded),

@@ -5,6 +5,7 @@
 mod detect;
 mod error;
 mod npy;
+mod safetensors;
 mod script;
 mod storages;
 mod torch_legacy;
@@ -15,6 +16,7 @@ mod zip;
 pub use detect::{Format, detect};
 pub use error::{Error, ErrorKind};
 pub use npy::Npy;
+pub use safetensors::Safetensors;
 pub use script::{Classes, ScriptRecords};
 pub use storages::{Embedded, Numbered, ScriptClass, Storages};
 pub use torch_legacy::{MAGIC as LEGACY_MAGIC, TorchLegacy};

@@ -7,6 +7,7 @@
 
 mod aliases;
 mod error;
+mod filter;
 mod index;
 mod left_out;
 mod names;
@@ -19,13 +20,14 @@ mod writers;
 
 use std::collections::{BTreeMap, HashMap};
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-
 pub use self::error::{Error, Misuse, Refused, Structure};
 pub use self::left_out::LeftOut;
 pub use self::names::NameRule;
 pub use self::notes::{Aliased, Found, Note};
 pub use self::reason::{Reason, Rule};
+
+pub(crate) use self::filter::Filter;
+pub(crate) use self::names::rename_both;
 
 use self::index::Index;
 use self::names::{Purse, short_path};
@@ -138,8 +140,7 @@ pub struct ValuesLeftOut {
 /// stand side by side, [`Refused`] where the options say so.
 pub fn plan(tree: &Tree, tensors: &[Tensor], options: &Options) -> Result<Plan, Error> {
     check_dtype(options.dtype)?;
-    let include = Globs::new("--include", &options.include)?;
-    let exclude = Globs::new("--exclude", &options.exclude)?;
+    let wanted = Filter::new(&options.include, &options.exclude)?;
     let index = Index::new(tree);
     check_tensors(&index, tensors)?;
     let mut selection = select::select(&index, options)?;
@@ -156,7 +157,7 @@ pub fn plan(tree: &Tree, tensors: &[Tensor], options: &Options) -> Result<Plan, 
         places.retain(|place| matches!(place.reason, Reason::Rule(_)));
         return Err(Structure::NoWeights { places }.into());
     }
-    filter(&mut planned, &mut statuses, include, exclude)?;
+    filter(&mut planned, &mut statuses, wanted)?;
     check_names(tree, &planned)?;
     check_strict(&planned, tensors, options)?;
     let left_out = left_out::left_out(&index, &statuses, nbytes)?;
@@ -251,72 +252,18 @@ fn is_cast(tensor: &Tensor, target: Option<Dtype>) -> bool {
 fn filter(
     planned: &mut Vec<Planned>,
     statuses: &mut [Status],
-    mut include: Globs<'_>,
-    mut exclude: Globs<'_>,
+    mut wanted: Filter<'_>,
 ) -> Result<(), Misuse> {
     let before = planned.len();
     planned.retain(|tensor| {
-        // Both are asked, so that each pattern learns whether it matches anything.
-        let (included, excluded) = (include.matches(&tensor.name), exclude.matches(&tensor.name));
-        let keep = (included || include.patterns.is_empty()) && !excluded;
+        let keep = wanted.keeps(&tensor.name);
         if !keep && let Some(status) = statuses.get_mut(tensor.entry.index()) {
             *status = Status::Out(Rule::Excluded);
         }
         keep
     });
-    include.check()?;
-    exclude.check()?;
+    wanted.check()?;
     if planned.is_empty() { Err(Misuse::NothingLeft(crate::bytes::length(before))) } else { Ok(()) }
-}
-
-/// Patterns of names, and which of them have matched.
-struct Globs<'o> {
-    flag: &'static str,
-    patterns: &'o [String],
-    set: GlobSet,
-    matched: Vec<bool>,
-    buffer: Vec<usize>,
-}
-
-impl<'o> Globs<'o> {
-    fn new(flag: &'static str, patterns: &'o [String]) -> Result<Self, Misuse> {
-        let bad = |glob: &str, e: &globset::Error| Misuse::BadGlob {
-            flag,
-            glob: glob.to_owned(),
-            message: e.kind().to_string(),
-        };
-        let mut builder = GlobSetBuilder::new();
-        for pattern in patterns {
-            // Left to itself, globset reads a backslash in one way here and in another on Windows.
-            let glob =
-                GlobBuilder::new(pattern).backslash_escape(true).build().map_err(|e| bad(pattern, &e))?;
-            builder.add(glob);
-        }
-        let set = builder.build().map_err(|e| bad(&patterns.join(" "), &e))?;
-        Ok(Self { flag, patterns, set, matched: vec![false; patterns.len()], buffer: Vec::new() })
-    }
-
-    fn matches(&mut self, name: &str) -> bool {
-        if self.patterns.is_empty() {
-            return false;
-        }
-        self.set.matches_into(name, &mut self.buffer);
-        for at in &self.buffer {
-            if let Some(matched) = self.matched.get_mut(*at) {
-                *matched = true;
-            }
-        }
-        !self.buffer.is_empty()
-    }
-
-    /// Every pattern has matched.
-    fn check(&self) -> Result<(), Misuse> {
-        let idle = self.patterns.iter().zip(&self.matched).find(|(_, matched)| !**matched);
-        match idle {
-            Some((pattern, _)) => Err(Misuse::MatchesNothing { flag: self.flag, pattern: pattern.clone() }),
-            None => Ok(()),
-        }
-    }
 }
 
 /// No two names are one, and none is the format's own.

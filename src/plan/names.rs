@@ -148,18 +148,32 @@ pub(super) fn short_path(tree: &Tree, id: EntryId) -> Vec<String> {
 
 /// Applies the rules in their order to all names.
 pub(super) fn apply(rules: &[NameRule], names: &mut [String]) -> Result<(), Misuse> {
+    rename_both(rules, names, &mut [])
+}
+
+/// Applies the rules in their order to all names of two lists, in at least one of which each has to match.
+pub(crate) fn rename_both(
+    rules: &[NameRule],
+    left: &mut [String],
+    right: &mut [String],
+) -> Result<(), Misuse> {
     for rule in rules {
-        let matched = match rule {
-            NameRule::StripPrefix(prefix) => strip(rule, prefix, names)?,
-            NameRule::StripPrefixAuto => strip_auto(names),
-            NameRule::Rename { regex, replacement } => rename(rule, regex, replacement, names)?,
-        };
-        if !matched {
+        let (left, right) = (apply_one(rule, left)?, apply_one(rule, right)?);
+        if !(left || right) {
             let (flag, pattern) = rule.flag();
             return Err(Misuse::MatchesNothing { flag, pattern });
         }
     }
     Ok(())
+}
+
+/// Whether a rule matched any of the names, which it has changed.
+fn apply_one(rule: &NameRule, names: &mut [String]) -> Result<bool, Misuse> {
+    match rule {
+        NameRule::StripPrefix(prefix) => strip(rule, prefix, names),
+        NameRule::StripPrefixAuto => Ok(strip_auto(names)),
+        NameRule::Rename { regex, replacement } => rename(rule, regex, replacement, names),
+    }
 }
 
 fn empties(rule: &NameRule, name: &str) -> Misuse {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use depickle::bytes::ReadAt;
 use depickle::checkpoint::{self, OpenOptions, Opened, RefusedUse};
-use depickle::container::{Format, detect};
+use depickle::container::{Format, Safetensors, detect};
 use depickle::plan::{self, Note};
 use depickle::policy::Overrides;
 use depickle::report::{
@@ -15,7 +15,6 @@ use depickle::report::{
 };
 use depickle::tensor::{EntryId, Kind, Leaf, TensorId, View};
 use depickle::{Error, ErrorKind};
-use safetensors::tensor::Metadata;
 
 use super::super::exit::Exit;
 use super::super::inputs::Input;
@@ -222,31 +221,15 @@ fn plan(opened: &Opened, error: Option<String>, file: &mut InspectedFile) {
 
 /// The header of a safetensors file.
 fn safetensors(source: &dyn ReadAt, file: &mut InspectedFile) -> Result<(), Failure> {
-    let malformed = |message: String| Failure::Other(Exit::Malformed, message);
-    let mut prefix = [0; 8];
-    source.read_exact_at(&mut prefix, 0).map_err(Failure::io)?;
-    let header = u64::from_le_bytes(prefix);
-    let start = header.saturating_add(8);
-    // What was recognised fits in its file and in the format's limit of 100 MB.
-    let mut json = vec![0; usize::try_from(header).unwrap_or_default()];
-    source.read_exact_at(&mut json, 8).map_err(Failure::io)?;
-    let metadata: Metadata =
-        serde_json::from_slice(&json).map_err(|error| malformed(format!("safetensors header: {error}")))?;
-    let data = length(metadata.data_len());
-    if start.saturating_add(data) != source.size() {
-        let (found, expected) = (source.size().saturating_sub(start), data);
-        return Err(malformed(format!("{found} bytes of tensors found, {expected} expected")));
-    }
+    let header = Safetensors::open(source).map_err(checkpoint::Error::from)?;
     file.container = Some("safetensors");
     file.byteorder = Some("little");
-    file.metadata = metadata.metadata().clone().map(|metadata| metadata.into_iter().collect());
-    let tensors = metadata.tensors();
-    for name in metadata.offset_keys() {
-        let Some(info) = tensors.get(&name) else { continue };
+    file.metadata = header.metadata();
+    for (name, info) in header.tensors() {
         let (begin, end) = info.data_offsets;
         file.tensors.push(InspectedTensor {
-            path: vec![name.clone()],
-            name: Some(name),
+            path: vec![name.to_owned()],
+            name: Some(name.to_owned()),
             dtype: info.dtype.to_string(),
             source_dtype: None,
             shape: info.shape.iter().map(|size| length(*size)).collect(),
