@@ -17,6 +17,7 @@ pub mod checkpoint;
 pub mod container;
 pub mod convert;
 pub mod custody;
+pub mod diff;
 mod error;
 pub mod limits;
 pub mod output;

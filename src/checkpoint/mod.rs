@@ -111,6 +111,12 @@ impl SourceFile {
             depth: 0,
         }
     }
+
+    /// Its container with what is around it, such as `gzip+torch-zip`.
+    pub fn layers(&self) -> String {
+        let around = self.outer.iter().flat_map(|outer| &outer.layers).copied();
+        around.chain([self.container]).collect::<Vec<_>>().join("+")
+    }
 }
 
 /// A source whose structure is read, judged and interpreted: one file, or several that are one checkpoint.
@@ -171,6 +177,15 @@ impl Opened {
         let above = self.files.get(file).map_or(0, |file| file.depth);
         path.drain(..above.min(path.len()));
         (file, path)
+    }
+
+    /// The files as they are on disk.
+    pub(crate) fn on_disk(&self) -> Vec<Source> {
+        let on_disk = |file: &SourceFile| match &file.outer {
+            Some(outer) => Some(outer.source.clone()),
+            None => self.streams.shared(file.stream),
+        };
+        self.files.iter().filter_map(on_disk).collect()
     }
 }
 

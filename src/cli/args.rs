@@ -28,6 +28,7 @@ Examples:
   depickle convert model.pt              write model.safetensors and model.manifest.json beside it
   depickle inspect model.pt              show what is in it, reading no weights
   depickle verify model.safetensors      check it against its manifest
+  depickle diff old.pt new.safetensors   which tensors differ, and by how much
 
 Exit codes:
   0 done   1 refused, or a mismatch   2 wrong usage   3 malformed, unsupported or no tensors   4 I/O, worth a retry";
@@ -41,6 +42,8 @@ pub(crate) enum Task {
     Inspect(InspectArgs),
     /// Check that outputs still match their manifest
     Verify(VerifyArgs),
+    /// Compare the tensors of two files or folders, checkpoints and safetensors alike
+    Diff(Box<DiffArgs>),
     /// Print a completion script for a shell
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
@@ -239,6 +242,61 @@ pub(crate) struct VerifyArgs {
 
     #[command(flatten)]
     pub(crate) form: FormArgs,
+}
+
+/// `diff`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  depickle diff model.pt model.safetensors
+  depickle diff checkpoint-1000/ checkpoint-2000/ --json
+  depickle diff last.ckpt ema.safetensors --root model_ema --strip-prefix module.
+  depickle diff last.ckpt last.ckpt --root state_dict --root model_ema")]
+pub(crate) struct DiffArgs {
+    /// A checkpoint, a safetensors file, an index of shards, or a folder with one of them
+    #[arg(value_name = "A")]
+    pub(crate) left: PathBuf,
+
+    /// What it is compared with
+    #[arg(value_name = "B")]
+    pub(crate) right: PathBuf,
+
+    /// Take the tensors of pickles below this place; given twice, the first is A's and the second B's
+    #[arg(long, value_name = "PATH", help_heading = "Tensors")]
+    pub(crate) root: Vec<String>,
+
+    /// Take every tensor of pickles under its full path
+    #[arg(long, help_heading = "Tensors")]
+    pub(crate) all: bool,
+
+    /// Compare only tensors whose name matches (repeatable)
+    #[arg(long, value_name = "GLOB", help_heading = "Tensors")]
+    pub(crate) include: Vec<String>,
+
+    /// Pass over tensors whose name matches (repeatable)
+    #[arg(long, value_name = "GLOB", help_heading = "Tensors")]
+    pub(crate) exclude: Vec<String>,
+
+    #[command(flatten, next_help_heading = "Tensors")]
+    pub(crate) names: NameArgs,
+
+    /// Read arrays of uint16 as bfloat16, which `PaddlePaddle` writes without saying so
+    #[arg(long, help_heading = "Tensors")]
+    pub(crate) paddle_bf16: bool,
+
+    #[command(flatten)]
+    pub(crate) trust: TrustArgs,
+
+    /// Threads [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<NonZeroUsize>,
+
+    /// Draw no progress bar
+    #[arg(long)]
+    pub(crate) no_progress: bool,
+
+    #[command(flatten)]
+    pub(crate) say: SayArgs,
 }
 
 /// [`Aliases`] as a value of a flag.

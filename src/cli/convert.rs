@@ -16,7 +16,7 @@ use depickle::report::ConvertRecord;
 use depickle::{Error, ErrorKind, plan};
 
 use super::again::Again;
-use super::args::ConvertArgs;
+use super::args::{ConvertArgs, TrustArgs};
 use super::exit::Exit;
 use super::explain::{cause, explain, unknown_names};
 use super::inputs::{self, Input, Source};
@@ -63,16 +63,8 @@ pub(crate) fn run(args: &ConvertArgs, arguments: &[OsString], printer: &mut Prin
 
 fn options(args: &ConvertArgs) -> Options {
     let (select, trust) = (&args.select, &args.trust);
-    let (unknown, names): (Vec<String>, Vec<String>) =
-        trust.inert.iter().cloned().partition(|name| name == "unknown");
     Options {
-        open: OpenOptions {
-            overrides: Overrides { names, unknown: !unknown.is_empty() },
-            skip_unresolved: trust.skip_unresolved,
-            strict: trust.strict,
-            paddle_bf16: select.paddle_bf16,
-            ..OpenOptions::default()
-        },
+        open: OpenOptions { paddle_bf16: select.paddle_bf16, ..open_options(trust) },
         plan: plan::Options {
             root: select.root.clone(),
             all: select.all,
@@ -88,6 +80,18 @@ fn options(args: &ConvertArgs) -> Options {
         force: args.force,
         dry_run: args.dry_run,
         ..Options::default()
+    }
+}
+
+/// What is let through.
+pub(crate) fn open_options(trust: &TrustArgs) -> OpenOptions {
+    let (unknown, names): (Vec<String>, Vec<String>) =
+        trust.inert.iter().cloned().partition(|name| name == "unknown");
+    OpenOptions {
+        overrides: Overrides { names, unknown: !unknown.is_empty() },
+        skip_unresolved: trust.skip_unresolved,
+        strict: trust.strict,
+        ..OpenOptions::default()
     }
 }
 

@@ -4,6 +4,7 @@ mod again;
 mod args;
 mod completions;
 mod convert;
+mod diff;
 mod exit;
 mod explain;
 mod inputs;
@@ -22,7 +23,7 @@ use std::path::Path;
 
 use clap::{CommandFactory, FromArgMatches};
 
-use self::args::{Cli, FormArgs, Task};
+use self::args::{Cli, FormArgs, SayArgs, Task};
 use self::exit::Exit;
 use self::printer::{Level, Printer};
 
@@ -45,6 +46,7 @@ pub(crate) fn run(mut arguments: Vec<OsString>) -> Exit {
         Task::Convert(args) => convert::run(&args, &arguments, &mut printer),
         Task::Inspect(args) => inspect::run(&args, &mut printer),
         Task::Verify(args) => verify::run(&args, &mut printer),
+        Task::Diff(args) => diff::run(&args, &mut printer),
         Task::Completions { shell } => completions::run(shell, &mut printer),
         Task::Man => man::run(&mut printer),
     };
@@ -59,15 +61,17 @@ pub(crate) fn run(mut arguments: Vec<OsString>) -> Exit {
 
 fn printer(task: &Task) -> Printer {
     let normal = |form: &FormArgs| Printer::new(Level::Normal, form.is_json());
+    let levelled = |say: &SayArgs| {
+        let level = match (say.quiet, say.verbose) {
+            (true, _) => Level::Quiet,
+            (_, true) => Level::Verbose,
+            _ => Level::Normal,
+        };
+        Printer::new(level, say.form.is_json())
+    };
     match task {
-        Task::Convert(args) => {
-            let level = match (args.say.quiet, args.say.verbose) {
-                (true, _) => Level::Quiet,
-                (_, true) => Level::Verbose,
-                _ => Level::Normal,
-            };
-            Printer::new(level, args.say.form.is_json())
-        }
+        Task::Convert(args) => levelled(&args.say),
+        Task::Diff(args) => levelled(&args.say),
         Task::Inspect(args) => normal(&args.form),
         Task::Verify(args) => normal(&args.form),
         Task::Completions { .. } | Task::Man => Printer::new(Level::Normal, false),

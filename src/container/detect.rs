@@ -71,6 +71,11 @@ pub fn detect(source: &dyn ReadAt) -> io::Result<Format> {
     let at = |offset: u64, magic: &[u8]| {
         head.get(crate::bytes::index(offset)..).is_some_and(|rest| rest.starts_with(magic))
     };
+    // First: the length of its header may read as another format's magic, `80 02` of a pickle among them. What stands
+    // in the next six bytes here cannot follow there.
+    if is_safetensors(&head, source.size()) {
+        return Ok(Format::Safetensors);
+    }
     if let Some((_, _, format)) = MAGIC.iter().find(|(offset, magic, _)| at(*offset, magic)) {
         return Ok(*format);
     }
@@ -82,7 +87,6 @@ pub fn detect(source: &dyn ReadAt) -> io::Result<Format> {
     }
     Ok(match head.as_slice() {
         [0x80, 0..=5, ..] => Format::Pickle,
-        [_, _, _, _, _, _, _, _, b'{', ..] if is_safetensors(&head, source.size()) => Format::Safetensors,
         // Of the first variable: its version, levels and tensor version, all zero, the length of its description, and that.
         [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, _, 0, 0, 0, 0x08, ..] => {
             Format::Foreign("PaddlePaddle's .pdiparams")
@@ -126,7 +130,9 @@ fn is_tar(head: &[u8]) -> bool {
 
 fn is_safetensors(head: &[u8], size: u64) -> bool {
     let header = head.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-    (2..=100_000_000).contains(&header) && header.checked_add(8).is_some_and(|end| end <= size)
+    head.get(8) == Some(&b'{')
+        && (2..=100_000_000).contains(&header)
+        && header.checked_add(8).is_some_and(|end| end <= size)
 }
 
 /// Opcodes of protocols 0 and 1 that can come first, but for those that begin ordinary text more often.
@@ -183,8 +189,11 @@ mod tests {
             (&PDIPARAMS, Format::Foreign("PaddlePaddle's .pdiparams")),
             (&[0; 64], Format::Unknown),
             (PDMODEL, Format::Foreign("a program of PaddlePaddle (.pdmodel)")),
+            (b"\x80\x02\0\0\0\0\0\0{", Format::Pickle),
             (b"", Format::Unknown),
         ];
+        let long = [&[0x80, 2, 0, 0, 0, 0, 0, 0, b'{'][..], &[b' '; 640]].concat();
+        assert_eq!(detect(&long).unwrap(), Format::Safetensors);
         for (bytes, format) in formats {
             assert_eq!(detect(&bytes.to_vec()).unwrap(), *format, "{bytes:?}");
         }

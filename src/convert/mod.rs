@@ -161,7 +161,7 @@ impl Job<'_> {
         let written =
             output::write(&weights, streams, storages, &items, &self.plan.metadata, write, progress);
         let written = written.map_err(fail)?;
-        self.check_unchanged().map_err(|error| {
+        self.opened.on_disk().iter().try_for_each(ReadAt::check_unchanged).map_err(|error| {
             fail(output::Error { path: name.to_owned(), kind: output::ErrorKind::Changed(error) })
         })?;
         drop(items);
@@ -206,15 +206,6 @@ impl Job<'_> {
     fn sources(&self) -> Vec<StreamId> {
         let files = self.opened.files.iter().filter(|file| file.outer.is_none());
         files.map(|file| file.stream).collect()
-    }
-
-    /// Fails where a file has changed since it was opened.
-    fn check_unchanged(&self) -> std::io::Result<()> {
-        let streams = &self.opened.streams;
-        self.opened.files.iter().try_for_each(|file| match &file.outer {
-            Some(outer) => outer.source.check_unchanged(),
-            None => streams.stream(file.stream).check_unchanged(),
-        })
     }
 
     fn manifest_path(&self, output: &Path) -> Option<PathBuf> {

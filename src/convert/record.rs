@@ -117,22 +117,21 @@ impl Record<'_> {
     ) -> Result<SourceRecord, Error> {
         let stream = self.job.opened.streams.stream(file.stream);
         let accounting = Accounted::Plain(file.accounting);
-        let (size, sha256, container, accounting) = match &file.outer {
-            None => (stream.size(), text(hashed.next()), file.container.to_owned(), accounting),
+        let (size, sha256, accounting) = match &file.outer {
+            None => (stream.size(), text(hashed.next()), accounting),
             Some(outer) => {
                 let size = outer.source.size();
                 let inside = Inside { size: stream.size(), accounting: file.accounting };
                 let expanded = Accounted::Compressed { compressed: size, inside };
-                let container = format!("{}+{}", outer.layers.join("+"), file.container);
                 let sha256 = self.digest(&*outer.source)?;
-                (size, sha256, container, if outer.expanded { expanded } else { accounting })
+                (size, sha256, if outer.expanded { expanded } else { accounting })
             }
         };
         Ok(SourceRecord {
             path: file.name.to_string(),
             size,
             sha256,
-            container,
+            container: file.layers(),
             byteorder: if file.big_endian { "big" } else { "little" }.to_owned(),
             expected: Vec::new(),
             pickles: file.pickles.iter().map(pickle).collect(),

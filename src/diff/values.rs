@@ -1,5 +1,7 @@
 //! How far apart two tensors of floats are: every element as a double, which holds all of them without loss.
 
+use std::cmp::Ordering;
+
 use half::{bf16, f16};
 use safetensors::Dtype;
 
@@ -128,7 +130,7 @@ pub(super) struct Distance {
     pub(super) values: u64,
     /// Of those, pairs of which one is no number or infinite.
     pub(super) incomparable: u64,
-    /// The largest difference of two finite values, and the position of that pair.
+    /// The largest difference of two finite values, and how many elements come before it.
     pub(super) absolute: f64,
     pub(super) at: u64,
     /// The largest difference in proportion to the larger of the two.
@@ -137,10 +139,21 @@ pub(super) struct Distance {
 }
 
 impl Distance {
+    /// Passes over values that are the same.
+    pub(super) fn pass(&mut self, values: usize) {
+        self.seen = self.seen.saturating_add(crate::bytes::length(values));
+    }
+
+    /// Counts values that differ and are not measured.
+    pub(super) fn count(&mut self, values: usize) {
+        self.values = self.values.saturating_add(crate::bytes::length(values));
+    }
+
     /// Goes on with the next values of both.
     pub(super) fn update(&mut self, left: &[f64], right: &[f64]) {
         for (at, (l, r)) in (self.seen..).zip(left.iter().zip(right)) {
-            if l == r || (l.is_nan() && r.is_nan()) {
+            // Not by bits: the two zeros are one value, and so is everything that is no number.
+            if l.partial_cmp(r) == Some(Ordering::Equal) || (l.is_nan() && r.is_nan()) {
                 continue;
             }
             self.values = self.values.saturating_add(1);
@@ -157,7 +170,7 @@ impl Distance {
             }
             self.relative = self.relative.max(proportion);
         }
-        self.seen = self.seen.saturating_add(crate::bytes::length(left.len()));
+        self.pass(left.len());
     }
 }
 
@@ -187,7 +200,10 @@ mod tests {
         ] {
             let mut out = Vec::new();
             Decoder::new(dtype).unwrap().decode(&[bits], &mut out);
-            assert!(out[0].to_bits() == value.to_bits() || out[0].is_nan() && value.is_nan(), "{dtype} {bits:#x}");
+            assert!(
+                out[0].to_bits() == value.to_bits() || out[0].is_nan() && value.is_nan(),
+                "{dtype} {bits:#x}"
+            );
         }
     }
 

@@ -249,11 +249,7 @@ fn is_cast(tensor: &Tensor, target: Option<Dtype>) -> bool {
 }
 
 /// Applies `--include` and `--exclude`.
-fn filter(
-    planned: &mut Vec<Planned>,
-    statuses: &mut [Status],
-    mut wanted: Filter<'_>,
-) -> Result<(), Misuse> {
+fn filter(planned: &mut Vec<Planned>, statuses: &mut [Status], mut wanted: Filter<'_>) -> Result<(), Misuse> {
     let before = planned.len();
     planned.retain(|tensor| {
         let keep = wanted.keeps(&tensor.name);

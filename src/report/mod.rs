@@ -2,12 +2,16 @@
 //! [`custody`](crate::custody).
 
 mod convert;
+mod diff;
 mod inspect;
 mod scan;
 mod tool;
 mod verify;
 
 pub use convert::ConvertRecord;
+pub use diff::{
+    DIFF_SCHEMA, Diff, DiffCopy, DiffCounts, DiffDistance, DiffFile, DiffSide, DiffStatus, DiffTensor,
+};
 pub use inspect::{
     INSPECT_SCHEMA, Inspected, InspectedFile, InspectedPickle, InspectedTensor, LeftOutGroup, NamedGlobal,
     Place, Planned, RefusedCall, ValueGroup,

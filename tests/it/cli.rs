@@ -8,19 +8,19 @@ use tempfile::TempDir;
 
 /// What a run gave.
 #[derive(Debug)]
-struct Ran {
-    code: i32,
-    out: String,
-    err: String,
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Ran {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 }
 
-fn depickle(folder: &Path, arguments: &[&str]) -> Ran {
+pub(crate) fn depickle(folder: &Path, arguments: &[&str]) -> Ran {
     with_input(folder, arguments, Stdio::null())
 }
 
@@ -34,7 +34,7 @@ fn with_input(folder: &Path, arguments: &[&str], input: Stdio) -> Ran {
     }
 }
 
-fn fixture(name: &str) -> PathBuf {
+pub(crate) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 

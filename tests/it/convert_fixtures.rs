@@ -26,7 +26,7 @@ pub(crate) fn fixtures() -> BTreeMap<String, Value> {
     serde_json::from_str(&text).unwrap()
 }
 
-fn overrides(fixture: &Value) -> Overrides {
+pub(crate) fn overrides(fixture: &Value) -> Overrides {
     let args = fixture["args"].as_array().map(Vec::as_slice).unwrap_or_default();
     let args: Vec<&str> = args.iter().map(|arg| arg.as_str().unwrap()).collect();
     let names = args.chunks(2).map(|pair| {

@@ -31,6 +31,7 @@ mod container_zip;
 mod container_zip_directory;
 mod convert_fixtures;
 mod corpus;
+mod diff;
 mod embedded;
 mod fixtures_names;
 mod imports;

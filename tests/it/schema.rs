@@ -1,11 +1,16 @@
-//! The part of JSON Schema that `docs/manifest.schema.json` uses, so that the document and the code cannot drift apart.
+//! The part of JSON Schema that the schemas in `docs/` use, so that documents and code cannot drift apart.
 
 use std::fs;
 
 use serde_json::Value;
 
 pub(crate) fn manifest() -> Value {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/manifest.schema.json");
+    document("manifest")
+}
+
+/// The schema of a document, in `docs/`.
+pub(crate) fn document(name: &str) -> Value {
+    let path = format!("{}/docs/{name}.schema.json", env!("CARGO_MANIFEST_DIR"));
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
