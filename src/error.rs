@@ -29,6 +29,10 @@ pub enum ErrorKind {
     /// The manifest could not be checked.
     #[error(transparent)]
     Verify(#[from] custody::VerifyError),
+    /// A folder could not be signed, or its signature not be accepted.
+    #[cfg(feature = "sign")]
+    #[error(transparent)]
+    Signature(#[from] custody::oms::Error),
     /// The output would take the place of the input.
     #[error("the output {0} is the input itself; choose another with -o")]
     OutputIsInput(String),
@@ -68,7 +72,20 @@ impl Error {
             ErrorKind::Verify(custody::VerifyError::Io { .. }) => Class::Environment,
             ErrorKind::Verify(custody::VerifyError::NoManifest { .. }) => Class::Misuse,
             ErrorKind::Verify(_) => Class::Malformed,
+            #[cfg(feature = "sign")]
+            ErrorKind::Signature(error) => signature_class(error),
         }
+    }
+}
+
+#[cfg(feature = "sign")]
+fn signature_class(error: &custody::oms::Error) -> Class {
+    use custody::oms::Error;
+    match error {
+        Error::Io { .. } => Class::Environment,
+        Error::Key { .. } | Error::NotAFolder(_) | Error::IgnoreOutside(_) => Class::Misuse,
+        Error::Stray { .. } | Error::Empty(_) => Class::Malformed,
+        Error::Fault { .. } => Class::Refused,
     }
 }
 

@@ -9,6 +9,8 @@ use clap_complete::Shell;
 use depickle::plan::{Aliases, NameRule};
 use depickle::tensor::Dtype;
 
+use super::sign::{SignArgs, SignModelArgs, SignatureArgs, VerifyModelArgs};
+
 /// The program.
 #[derive(Debug, Parser)]
 #[command(name = "depickle", version, about, long_about = LONG_ABOUT, after_help = EXAMPLES)]
@@ -44,6 +46,14 @@ pub(crate) enum Task {
     Verify(VerifyArgs),
     /// Compare the tensors of two files or folders, checkpoints and safetensors alike
     Diff(Box<DiffArgs>),
+    /// Sign a folder with OpenSSF Model Signing (model.sig)
+    Sign(SignArgs),
+    /// Sign as the public conformance suite asks for it
+    #[command(hide = true)]
+    SignModel(SignModelArgs),
+    /// Verify as the public conformance suite asks for it
+    #[command(hide = true)]
+    VerifyModel(VerifyModelArgs),
     /// Print a completion script for a shell
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
@@ -235,10 +245,15 @@ pub(crate) struct InspectArgs {
 #[command(after_help = "\
 Examples:
   depickle verify model.safetensors
-  depickle verify model.manifest.json --json")]
+  depickle verify model.manifest.json --json
+  depickle verify released/ --key publisher.pub.pem
+  depickle verify released/ --certificate-chain authority.pem --identity release@example.org")]
 pub(crate) struct VerifyArgs {
-    /// A manifest, a folder with a manifest.json, or an output
+    /// A manifest, a folder with a manifest.json, or an output; with --key any signed folder
     pub(crate) path: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) signature: SignatureArgs,
 
     #[command(flatten)]
     pub(crate) form: FormArgs,

@@ -14,6 +14,7 @@ mod outputs;
 mod printer;
 mod progress;
 mod sanitize;
+mod sign;
 mod summary;
 mod text;
 mod verify;
@@ -47,6 +48,9 @@ pub(crate) fn run(mut arguments: Vec<OsString>) -> Exit {
         Task::Inspect(args) => inspect::run(&args, &mut printer),
         Task::Verify(args) => verify::run(&args, &mut printer),
         Task::Diff(args) => diff::run(&args, &mut printer),
+        Task::Sign(args) => sign::run(&args, &mut printer),
+        Task::SignModel(args) => sign::sign_model(&args, &mut printer),
+        Task::VerifyModel(args) => sign::verify_model(&args, &mut printer),
         Task::Completions { shell } => completions::run(shell, &mut printer),
         Task::Man => man::run(&mut printer),
     };
@@ -74,7 +78,10 @@ fn printer(task: &Task) -> Printer {
         Task::Diff(args) => levelled(&args.say),
         Task::Inspect(args) => normal(&args.form),
         Task::Verify(args) => normal(&args.form),
-        Task::Completions { .. } | Task::Man => Printer::new(Level::Normal, false),
+        Task::Sign(args) => normal(&args.form),
+        Task::SignModel(_) | Task::VerifyModel(_) | Task::Completions { .. } | Task::Man => {
+            Printer::new(Level::Normal, false)
+        }
     }
 }
 

@@ -1,10 +1,11 @@
-//! The digest of a set of tensors, independent of layout and sharding.
+//! Digests of files, and of a set of tensors, independent of layout and sharding.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use sha2::{Digest, Sha256};
 
-use crate::bytes::hex;
+use crate::bytes::{FileSource, ReadAt, Span, hex};
 
 /// SHA-256 over one line a tensor, sorted by name: the compact JSON array `["name","F32",[2,3],"digest"]` and a
 /// newline. Aliases count under their own names.
@@ -28,6 +29,23 @@ impl<'a> TensorSet<'a> {
         }
         format!("sha256:{}", hex(&hasher.finalize()))
     }
+}
+
+/// SHA-256 of a part of a file, in hexadecimal.
+pub(super) fn digest_of(file: &FileSource, span: Span) -> io::Result<String> {
+    /// Bytes read at a time.
+    const BLOCK: u64 = 1 << 20;
+    let mut hasher = Sha256::new();
+    let mut buf = Vec::new();
+    let mut at = span.start();
+    while at < span.end() {
+        let next = at.saturating_add(BLOCK).min(span.end());
+        buf.resize(crate::bytes::index(next.saturating_sub(at)), 0);
+        file.read_exact_at(&mut buf, at)?;
+        hasher.update(&buf);
+        at = next;
+    }
+    Ok(hex(&hasher.finalize()))
 }
 
 #[cfg(test)]

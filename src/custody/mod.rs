@@ -2,6 +2,9 @@
 
 mod digest;
 mod manifest;
+#[cfg(feature = "sign")]
+pub mod oms;
+mod statement;
 mod verify;
 
 pub use crate::accounting::{Accounted, Inside};
@@ -13,4 +16,5 @@ pub use manifest::{
     OptionsRecord, OutputRecord, PickleRecord, Piece, Region, SCHEMA, SourceRecord, Target, TensorRecord,
     ValuesRecord,
 };
-pub use verify::{Check, Report, VerifyError, manifest_name, verify};
+pub use statement::{STATEMENT_TYPE, Statement, Subject};
+pub use verify::{Check, Report, VerifyError, find_manifest, manifest_name, verify};

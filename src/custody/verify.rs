@@ -7,11 +7,10 @@ use std::path::{Component, Path, PathBuf};
 
 use safetensors::tensor::Metadata;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
-use crate::bytes::{FileSource, ReadAt, Span, hex, read_vec};
+use crate::bytes::{FileSource, ReadAt, Span, read_vec};
 
-use super::digest::TensorSet;
+use super::digest::{TensorSet, digest_of};
 use super::manifest::{Manifest, SCHEMA, TensorRecord};
 
 /// Why a manifest cannot be checked at all. That something does not match is no error but a [`Report`].
@@ -94,7 +93,8 @@ impl Report {
 /// # Errors
 /// Where there is no manifest to check.
 pub fn verify(path: &Path) -> Result<Report, VerifyError> {
-    let path = find(path)?;
+    let none = || VerifyError::NoManifest { path: path.display().to_string() };
+    let path = find_manifest(path).ok_or_else(none)?;
     let shown = path.display().to_string();
     let io = |error: io::Error| VerifyError::Io { path: shown.clone(), error };
     let bytes = std::fs::read(&path).map_err(io)?;
@@ -144,20 +144,30 @@ pub fn manifest_name(output: &Path) -> PathBuf {
     output.with_file_name(format!("{stem}.manifest.json"))
 }
 
-fn find(path: &Path) -> Result<PathBuf, VerifyError> {
+/// The manifest that is meant by a path: itself, that of a folder, or that of an output.
+pub fn find_manifest(path: &Path) -> Option<PathBuf> {
     let found = match () {
-        () if path.is_dir() => path.join("manifest.json"),
+        () if path.is_dir() => manifest_in(path)?,
         () if path.extension().is_some_and(|suffix| suffix == "safetensors") => {
             let own = manifest_name(path);
             if own.is_file() { own } else { path.with_file_name("manifest.json") }
         }
         () => path.to_owned(),
     };
-    if found.is_file() {
-        Ok(found)
-    } else {
-        Err(VerifyError::NoManifest { path: path.display().to_string() })
+    found.is_file().then_some(found)
+}
+
+/// The manifest of a folder: `manifest.json`, or the only one of an output.
+fn manifest_in(folder: &Path) -> Option<PathBuf> {
+    let whole = folder.join("manifest.json");
+    if whole.is_file() {
+        return Some(whole);
     }
+    let names =
+        std::fs::read_dir(folder).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let mut own = names.filter(|name| name.ends_with(".manifest.json"));
+    let one = own.next()?;
+    own.next().is_none().then(|| folder.join(one))
 }
 
 /// The digest over all tensors binds names that were recorded and not written, too.
@@ -207,7 +217,7 @@ impl Checked<'_> {
         let whole = Span::between(0, file.size());
         // The file's digest and the tensors' digests cost the same and do not depend on each other.
         let (digest, tensors) = std::thread::scope(|scope| {
-            let digest = scope.spawn(|| digest(&file, whole));
+            let digest = scope.spawn(|| digest_of(&file, whole));
             let tensors = self.tensors(&file, expected);
             (digest.join().unwrap_or_else(|_| Err(io::Error::other("hashing failed"))), tensors)
         });
@@ -247,7 +257,7 @@ impl Checked<'_> {
                 );
             }
             let at = |n: usize| start.saturating_add(crate::bytes::length(n));
-            let digest = digest(file, Span::between(at(from), at(to)))?;
+            let digest = digest_of(file, Span::between(at(from), at(to)))?;
             if digest != tensor.sha256 {
                 self.tensor(&tensor.name, format!("sha256 is {digest}, {} in the manifest", tensor.sha256));
             }
@@ -274,22 +284,6 @@ fn header(file: &FileSource) -> io::Result<(u64, Metadata)> {
     let start = length.saturating_add(8);
     let json = read_vec(file, Span::between(8, start))?;
     Ok((start, serde_json::from_slice(&json)?))
-}
-
-fn digest(file: &FileSource, span: Span) -> io::Result<String> {
-    /// Bytes read at a time.
-    const BLOCK: u64 = 1 << 20;
-    let mut hasher = Sha256::new();
-    let mut buf = Vec::new();
-    let mut at = span.start();
-    while at < span.end() {
-        let next = at.saturating_add(BLOCK).min(span.end());
-        buf.resize(crate::bytes::index(next.saturating_sub(at)), 0);
-        file.read_exact_at(&mut buf, at)?;
-        hasher.update(&buf);
-        at = next;
-    }
-    Ok(hex(&hasher.finalize()))
 }
 
 #[cfg(test)]

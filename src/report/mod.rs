@@ -5,6 +5,7 @@ mod convert;
 mod diff;
 mod inspect;
 mod scan;
+mod sign;
 mod tool;
 mod verify;
 
@@ -19,5 +20,6 @@ pub use inspect::{
 pub use scan::{
     Coverage, FileVerdict, Finding, SCAN_SCHEMA, ScanError, ScanSummary, Scanned, ScannedFile, Severity,
 };
+pub use sign::{SIGN_SCHEMA, SignatureRecord};
 pub use tool::Tool;
 pub use verify::{Mismatch, VERIFY_SCHEMA, Verification};

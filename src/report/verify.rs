@@ -10,15 +10,15 @@ pub const VERIFY_SCHEMA: &str = "depickle-verify/1";
 pub struct Verification {
     /// [`VERIFY_SCHEMA`]
     pub schema: &'static str,
-    /// Path of the manifest.
-    pub manifest: String,
+    /// Path of the manifest; null where only a signature was checked.
+    pub manifest: Option<String>,
     /// Whether all matches.
     pub matches: bool,
     /// Files that were checked.
     pub files: u64,
     /// Tensors that were checked.
     pub tensors: u64,
-    /// `unsigned`: the manifest shows integrity, and not who made it.
+    /// `unsigned` or `not checked`: the manifest shows integrity, and not who made it; `good` or `bad`.
     pub signature: &'static str,
     /// Everything that does not match.
     pub mismatches: Vec<Mismatch>,
@@ -27,7 +27,7 @@ pub struct Verification {
 /// Something that does not match.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Mismatch {
-    /// `files` or `tensors`.
+    /// `files`, `tensors` or `signature`.
     pub level: &'static str,
     /// Name of the file or tensor.
     pub name: String,

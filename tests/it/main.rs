@@ -45,6 +45,7 @@ mod rebuild_numpy;
 mod rebuild_parts;
 mod rebuild_storages;
 mod rebuild_torch;
+mod signing;
 mod tensors;
 mod transcripts;
 mod vm_calls;
