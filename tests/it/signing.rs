@@ -94,12 +94,13 @@ fn signatures_of_the_reference_implementation_are_good() {
         assert_eq!(verified.mismatches, [], "{name}");
         assert_eq!(verified.files.keys().collect::<Vec<_>>(), ["a b", "a.txt", "a/b", "config.json"]);
         // It sorts `a/b` first, so that its digest over all is another than ours.
-        let own = sign(&fixture("model"), &private(name), &SignOptions::default()).unwrap();
+        let options = SignOptions::default();
+        let own = sign(&fixture("model"), &private(name), &options).unwrap();
         assert_eq!(own.root_by_components, Some(verified.root));
     }
     let single = fixture("model/config.json");
     let verified = verify(&single, &fixture("single.sig"), &key("p256"), &VerifyOptions::default()).unwrap();
-    assert_eq!((verified.mismatches, verified.files.keys().collect::<Vec<_>>()), (vec![], vec!["."]));
+    assert_eq!((verified.mismatches, verified.files.into_keys().collect()), (vec![], vec![".".to_owned()]));
     let wrong = fixture("model/a.txt");
     let verified = verify(&wrong, &fixture("single.sig"), &key("p256"), &VerifyOptions::default()).unwrap();
     assert!(matches!(verified.mismatches.as_slice(), [(name, Mismatch::Digest { .. })] if name == "."));
@@ -402,6 +403,7 @@ fn certified(chain: &[&str], roots: Roots) -> Result<Verified, Error> {
 
 #[test]
 fn certificates_are_checked_up_to_the_root() {
+    use CertificateError as E;
     assert_eq!(certified(&["signer", "middle"], roots(&["root"])).unwrap().mismatches, []);
     assert_eq!(certified(&["signer", "middle"], roots(&["stranger", "root"])).unwrap().mismatches, []);
     assert_eq!(certified(&["signer", "root", "middle"], roots(&["root"])).unwrap().mismatches, []);
@@ -412,7 +414,6 @@ fn certificates_are_checked_up_to_the_root() {
         Fault::Certificate(error) => error,
         other => panic!("{other:?}"),
     };
-    use CertificateError as E;
     let with = |leaf: &str| refused(&[leaf, "middle"], roots(&["root"]));
     assert!(matches!(with("server"), E::Purpose(_)));
     assert!(matches!(with("purposeless"), E::Purpose(_)));

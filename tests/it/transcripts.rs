@@ -2,8 +2,8 @@
 //!
 //! A block begins with three backticks and `console`. A line `$ depickle …` is a command, what follows is its output,
 //! standard output before standard error. `...` as a line stands for any lines, within a line for any text. `? 1` is
-//! the exit code, if it is not 0. All blocks of a page run in one folder, which holds `tiny_gpt.ckpt`; `$ mkdir`, `cp`,
-//! `cat`, `printf` and what is joined by `|`, `>` or `&&` goes to a shell.
+//! the exit code, if it is not 0. All blocks of a page run in one folder, which holds `tiny_gpt.ckpt` and a
+//! pair of keys; `$ mkdir`, `cp`, `cat`, `printf` and what is joined by `|`, `>` or `&&` goes to a shell.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -67,6 +67,10 @@ fn run(page: &str) {
     let text = std::fs::read_to_string(path.join(page)).unwrap_or_else(|e| panic!("{page}: {e}"));
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(path.join("examples/tiny_gpt.ckpt"), folder.path().join("tiny_gpt.ckpt")).unwrap();
+    for (from, to) in [("p256.key", "key"), ("p256.pub", "key.pub"), ("p384.pub", "other.pub")] {
+        let from = path.join("tests/fixtures/signing").join(format!("{from}.pem"));
+        std::fs::copy(from, folder.path().join(format!("{to}.pem"))).unwrap();
+    }
     let steps = steps(&text);
     assert!(!steps.is_empty(), "{page} has no transcript");
     let program = Path::new(env!("CARGO_BIN_EXE_depickle"));

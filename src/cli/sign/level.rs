@@ -117,8 +117,8 @@ impl Level {
             Signature::Bad(_) => format!("  {NAME}  not accepted"),
             Signature::Good(verified) => {
                 let (all, signer) = (length(verified.files.len()), &self.signer);
-                let signed = verified.mismatches.iter().filter(|(name, _)| verified.files.contains_key(name));
-                let right = all.saturating_sub(length(signed.count()));
+                let wrong = verified.mismatches.iter().filter(|(name, _)| verified.files.contains_key(name));
+                let right = all.saturating_sub(length(wrong.count()));
                 format!("  {NAME}  {right} of {all} files match, signed by {}", bounded(signer, 200))
             }
         };

@@ -60,11 +60,13 @@ fn sign(args: &SignArgs, signature: &Path) -> Result<Signed, ErrorKind> {
     }
     let ignore = args.ignore_paths.clone();
     let options = SignOptions { signature: signature.to_owned(), ignore, certificates };
-    // A signature that exists is told of before the work.
-    let staged = if args.force { None } else { Some(Staged::create(signature, false)?) };
+    // Told before the work. It is staged after it, as what is staged in the folder would be signed.
+    if !args.force && signature.symlink_metadata().is_ok() {
+        let kind = output::ErrorKind::Exists;
+        return Err(output::Error { path: signature.to_owned(), kind }.into());
+    }
     let signed = oms::sign(&args.folder, &key, &options)?;
-    let staged = staged.map_or_else(|| Staged::create(signature, args.force), Ok)?;
-    write(staged, &signed.bundle, args.force)?;
+    write(Staged::create(signature, args.force)?, &signed.bundle, args.force)?;
     Ok(signed)
 }
 
