@@ -28,6 +28,7 @@ pub mod progress;
 pub mod rebuild;
 pub mod report;
 pub mod tensor;
+pub mod values;
 mod weights;
 
 pub use error::{Class, Error, ErrorKind};

@@ -9,13 +9,14 @@ pub(super) fn graft(base: &mut Rebuilt, further: Rebuilt, name: &str, item: fn(u
     let (tensors, storages) = (base.tensors.len(), base.storages.len());
     base.storages.extend(further.storages);
     base.tensors.extend(further.tensors.into_iter().map(|tensor: Tensor| tensor.moved(storages)));
-    tree(&mut base.tree, &further.tree, tensors, Kind::Module, |entry| {
+    let ids = tree(&mut base.tree, &further.tree, tensors, Kind::Module, |entry| {
         Some(match (&entry.step, entry.parent) {
             (_, None) => Step::Attribute(name.into()),
             (Step::Index(i), Some(EntryId::ROOT)) => item(*i),
             (step, _) => step.clone(),
         })
     });
+    base.values.extend(further.values.into_iter().map(|values| values.moved(&ids)));
 }
 
 /// Puts a further tree, whose tensors follow `tensors` others, below the root of a tree, which becomes of this kind

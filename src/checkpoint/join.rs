@@ -11,7 +11,7 @@ impl Opened {
     ///
     /// Two children of one name then stand side by side; whoever joins says whether that is an error.
     pub fn join(&mut self, further: Self, at: Option<&Step>) {
-        let Self { files, strays, library, streams, mut storages, tensors, tree, parts } = further;
+        let Self { files, strays, library, streams, mut storages, tensors, tree, values, parts } = further;
         let (before_files, before_storages) = (self.files.len(), self.storages.len());
         let depth = usize::from(at.is_some());
         self.files.extend(files.into_iter().map(|mut file| {
@@ -19,6 +19,8 @@ impl Opened {
             file.stream = self.streams.after(file.stream);
             file
         }));
+        let values = values.into_iter().map(|values| values.after(before_files, |id| self.streams.after(id)));
+        let values: Vec<_> = values.collect();
         self.strays.extend(strays);
         self.library = self.library.or(library);
         self.streams.join(streams, &mut storages);
@@ -31,6 +33,7 @@ impl Opened {
                 (step, Some(_)) => Some(step.clone()),
             }
         });
+        self.values.extend(values.into_iter().map(|values| values.moved(&ids)));
         // Where the two roots are one, what is below the second begins right after it.
         self.parts.extend(parts.into_iter().filter_map(|(first, file)| {
             let below = if at.is_none() && first == EntryId::ROOT { 1 } else { first.index() };

@@ -25,11 +25,13 @@ use crate::limits::Limits;
 use crate::policy::{JudgedGlobal, Overrides, Use};
 use crate::rebuild::Rebuilt;
 use crate::tensor::{EntryId, Storage, StreamId, Streams, Tensor, Tree};
+use crate::values::Values;
 
 pub use open::open;
 
 /// How to open a source.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct OpenOptions {
     /// Bounds on what the source may make the reader spend.
     pub limits: Limits,
@@ -45,6 +47,8 @@ pub struct OpenOptions {
     pub spool: Option<PathBuf>,
     /// Whether arrays of `uint16` hold bfloat16, as `PaddlePaddle` writes them without saying so.
     pub paddle_bf16: bool,
+    /// Keeps the values that are no tensors, which takes as much memory as the pickles' objects do.
+    pub values: bool,
 }
 
 /// A file that holds the checkpoint compressed, or as a member of an archive.
@@ -136,6 +140,8 @@ pub struct Opened {
     pub tensors: Vec<Tensor>,
     /// Where they stand.
     pub tree: Tree,
+    /// What its pickles hold beside them, where [`OpenOptions::values`] asks for it.
+    pub values: Vec<Values>,
     /// Where in the tree the places of each file begin that has any.
     parts: Vec<(EntryId, usize)>,
 }
@@ -143,7 +149,7 @@ pub struct Opened {
 impl Opened {
     /// A source of one file.
     fn new(file: SourceFile, strays: Vec<String>, streams: Streams, rebuilt: Rebuilt) -> Self {
-        let Rebuilt { tree, tensors, storages } = rebuilt;
+        let Rebuilt { tree, tensors, storages, values } = rebuilt;
         Self {
             files: vec![file],
             strays,
@@ -152,6 +158,7 @@ impl Opened {
             storages,
             tensors,
             tree,
+            values,
             parts: vec![(EntryId::ROOT, 0)],
         }
     }

@@ -242,7 +242,16 @@ impl Ran {
         let with: &dyn Storages = &with;
         let storages = if found.is_empty() { storages } else { Some(with) };
         rebuild::rebuild(&self.graph, self.root, self.context(storages, options), streams)
+            .map(|rebuilt| self.named(rebuilt, 0))
             .map_err(|error| Error::Rebuild { entry: self.entry.clone(), error })
+    }
+
+    /// Says of values that were added which pickle they are of.
+    fn named(&self, mut rebuilt: Rebuilt, before: usize) -> Rebuilt {
+        for values in rebuilt.values.iter_mut().skip(before) {
+            values.entry.clone_from(&self.entry);
+        }
+        rebuilt
     }
 
     pub(super) fn stream(&self) -> StreamId {
@@ -250,12 +259,13 @@ impl Ran {
     }
 
     fn context<'a>(&'a self, storages: Option<&'a dyn Storages>, options: &'a OpenOptions) -> Context<'a> {
-        let OpenOptions { limits, skip_unresolved, paddle_bf16, .. } = options;
+        let OpenOptions { limits, skip_unresolved, paddle_bf16, values, .. } = options;
         Context {
             storages,
             skip_unresolved: *skip_unresolved,
             companions: Some(&self.companions.arrays),
             paddle_bf16: *paddle_bf16,
+            values: *values,
             ..Context::new(self.stream, limits)
         }
     }
@@ -269,7 +279,9 @@ impl Ran {
         at: (Option<EntryId>, Step),
     ) -> Result<Rebuilt, Error> {
         self.admit(streams, None, options)?;
+        let before = rebuilt.values.len();
         rebuild::rebuild_at(&self.graph, self.root, self.context(None, options), streams, rebuilt, at)
+            .map(|rebuilt| self.named(rebuilt, before))
             .map_err(|error| Error::Rebuild { entry: self.entry.clone(), error })
     }
 

@@ -75,6 +75,7 @@ const CONVERT_EXAMPLES: &str = "\
 Examples:
   depickle convert model.pt
   depickle convert model.ckpt --root model_ema -o model.safetensors
+  depickle convert last.ckpt --metadata  # epoch, hyper-parameters, … in last.metadata.json
   depickle convert runs/ -o converted/ --dtype bf16
   curl -L https://example.org/model.pt | depickle convert - -o model.safetensors
   depickle convert model.pt --strip-prefix auto --rename '^backbone\\.=' --dry-run";
@@ -156,6 +157,10 @@ pub(crate) struct SelectArgs {
     /// What becomes of names that show the same data
     #[arg(long, value_name = "HOW", value_enum, default_value_t = AliasChoice(Aliases::Auto))]
     pub(crate) aliases: AliasChoice,
+
+    /// Write the values that are no tensors (epoch, hyper-parameters, class names) to <stem>.metadata.json
+    #[arg(long)]
+    pub(crate) metadata: bool,
 
     /// Read arrays of uint16 as bfloat16, which `PaddlePaddle` writes without saying so
     #[arg(long)]
@@ -433,7 +438,6 @@ mod tests {
             &["--aliases", "never"],
             &["--quiet", "--verbose"],
             &["--manifest", "m", "--no-manifest"],
-            &["--metadata"],
         ] {
             assert_eq!(convert(arguments).unwrap_err().exit_code(), 2, "{arguments:?}");
         }

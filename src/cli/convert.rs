@@ -73,6 +73,7 @@ fn options(args: &ConvertArgs) -> Options {
             names: select.names.0.clone(),
             dtype: select.dtype,
             aliases: select.aliases.0,
+            metadata: select.metadata,
             strict: trust.strict,
             ..plan::Options::default()
         },
@@ -234,9 +235,11 @@ impl Run<'_> {
         }
         let size = Size(converted.bytes);
         self.printer.result(format_args!("{output}  {tensors}{aliases}, {size}, {}", converted.claim));
-        if let Some(manifest) = &converted.manifest {
-            let manifest = manifest.display().to_string();
-            self.printer.detail(format_args!("{prefix}manifest: {}", sanitize(&manifest)));
+        for (what, path) in [("metadata", &converted.metadata), ("manifest", &converted.manifest)] {
+            if let Some(path) = path {
+                let path = path.display().to_string();
+                self.printer.detail(format_args!("{prefix}{what}: {}", sanitize(&path)));
+            }
         }
         self.printer.detail(format_args!("{prefix}took {:.2} s", begun.elapsed().as_secs_f64()));
     }

@@ -159,6 +159,7 @@ fn is_own(entry: &DirEntry) -> bool {
     let name = entry.file_name().to_string_lossy();
     name == "manifest.json"
         || name.ends_with(".manifest.json")
+        || name.ends_with(".metadata.json")
         || name.starts_with('.') && name.ends_with(".partial")
 }
 

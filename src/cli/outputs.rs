@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use depickle::convert::{ManifestAt, manifest_name, output_name};
+use depickle::convert::{ManifestAt, manifest_name, metadata_name, output_name};
 
 use super::args::ConvertArgs;
 use super::inputs::{Input, Source};
@@ -16,6 +16,8 @@ pub(crate) struct Job {
     pub(crate) input: Input,
     pub(crate) output: PathBuf,
     pub(crate) manifest: ManifestAt,
+    /// Whether the values that are no tensors are written too.
+    pub(crate) metadata: bool,
 }
 
 impl Job {
@@ -25,7 +27,8 @@ impl Job {
             ManifestAt::Path(path) => Some(path.clone()),
             ManifestAt::Nowhere => None,
         };
-        std::iter::once(self.output.clone()).chain(manifest).collect()
+        let metadata = self.metadata.then(|| metadata_name(&self.output));
+        std::iter::once(self.output.clone()).chain(metadata).chain(manifest).collect()
     }
 }
 
@@ -54,7 +57,7 @@ pub(crate) fn assign(
     let mut jobs = Vec::with_capacity(inputs.len());
     for input in inputs {
         let output = target.of(&input)?;
-        jobs.push(Job { input, output, manifest: manifest.clone() });
+        jobs.push(Job { input, output, manifest: manifest.clone(), metadata: args.select.metadata });
     }
     check(&jobs, writes)?;
     Ok(jobs)
@@ -140,7 +143,7 @@ fn check(jobs: &[Job], writes: &dyn Fn(&Job) -> bool) -> Result<(), String> {
             }
             let Some(first) = outputs.insert(key.clone(), job) else { continue };
             if std::ptr::eq(first, job) {
-                return Err(format!("{shown}: is to be both output and manifest"));
+                return Err(format!("{shown}: is to be two outputs of one input"));
             }
             match (counts(&first), counts(&job)) {
                 (true, true) => {
@@ -270,7 +273,7 @@ mod tests {
             (&["w.safetensors", "-o", "w.safetensors"], "would replace the input"),
             (&["a.pt", "a.bin", "-o", "d/../."], "would both be written"),
             (&["a.pt", "--manifest", "a.pt"], "would replace the input"),
-            (&["a.pt", "--manifest", "a.safetensors"], "both output and manifest"),
+            (&["a.pt", "--manifest", "a.safetensors"], "two outputs of one input"),
             (&["-"], "needs -o"),
             (&["models--a--b/snapshots/c/model.bin"], "Hugging Face cache"),
         ] {

@@ -3,7 +3,7 @@
 mod record;
 mod target;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use crate::error::{Error, ErrorKind};
 use crate::output::{self, Item, Staged, WriteOptions, Written};
 use crate::plan::{self, Note, Plan};
 use crate::progress::Progress;
-use crate::tensor::{Cast, Place, StorageId, StreamId, TensorId, View};
+use crate::tensor::{Cast, Kind, Leaf, Place, StorageId, StreamId, TensorId, View};
 
 pub use crate::custody::manifest_name;
-pub use target::output_name;
+pub use target::{metadata_name, output_name};
 
 /// How to convert.
 #[derive(Debug, Clone, Default)]
@@ -56,6 +56,8 @@ pub struct Converted {
     pub output: PathBuf,
     /// The manifest, if one was written.
     pub manifest: Option<PathBuf>,
+    /// The values that are no tensors, if they were written.
+    pub metadata: Option<PathBuf>,
     /// Tensors in the output.
     pub tensors: u64,
     /// Names that were recorded instead of written.
@@ -114,6 +116,7 @@ pub fn convert_source(
     // Beside the output there is room for what it takes; a temporary folder is often in memory.
     let beside = folder_of(output);
     open.spool = open.spool.or_else(|| beside.is_dir().then(|| beside.to_owned()));
+    open.values = options.plan.metadata && !options.dry_run;
     let mut opened = checkpoint::open(source, &open).map_err(|e| error(e.into()))?;
     let recorded = options.recorded.as_deref().or(name.file_name().map(Path::new));
     opened.name(&recorded.and_then(slashed).ok_or_else(|| error(ErrorKind::PathNotUtf8))?);
@@ -141,10 +144,11 @@ impl Job<'_> {
     fn write(mut self, name: &Path, output: &Path, progress: &dyn Progress) -> Result<Converted, Error> {
         let fail = |e: output::Error| Error::new(name, e);
         let force = self.options.force;
-        // Both are staged before the work, so that a target in the way is met at once.
+        // All are staged before the work, so that a target in the way is met at once.
         let weights = Staged::create(output, force).map_err(fail)?;
-        let manifest =
-            self.manifest_path(output).map(|path| Staged::create(&path, force)).transpose().map_err(fail)?;
+        let stage = |path: PathBuf| Staged::create(&path, force).map_err(fail);
+        let metadata = self.metadata_path(output).map(stage).transpose()?;
+        let manifest = self.manifest_path(output).map(stage).transpose()?;
         let digests = manifest.is_some();
         let defaults = WriteOptions::default();
         let jobs = self.options.jobs.unwrap_or(defaults.jobs);
@@ -165,20 +169,47 @@ impl Job<'_> {
             fail(output::Error { path: name.to_owned(), kind: output::ErrorKind::Changed(error) })
         })?;
         drop(items);
+        let sidecar = metadata.as_ref().map(|staged| self.write_values(staged)).transpose().map_err(fail)?;
         let manifest_path = manifest.as_ref().map(|staged| staged.target().to_owned());
-        if let Some(manifest) = manifest {
-            let record = record::Record { job: &self, written: &written, name, output };
-            record.write(&manifest)?;
-            weights.commit(force).map_err(fail)?;
-            manifest.commit(force).map_err(fail)?;
-        } else {
-            weights.commit(force).map_err(fail)?;
+        if let Some(manifest) = &manifest {
+            let (job, written, sidecar) = (&self, &written, sidecar.as_ref());
+            record::Record { job, written, sidecar, name, output }.write(manifest)?;
+        }
+        // The manifest last: where it stands, all that it tells of stands.
+        for staged in std::iter::once(weights).chain(metadata).chain(manifest) {
+            staged.commit(force).map_err(fail)?;
         }
         let mut summary = self.summary(output);
         summary.manifest = manifest_path;
         summary.bytes = written.size;
         summary.claim = self.claim(Some(&written));
         Ok(summary)
+    }
+
+    /// Writes the values that are no tensors.
+    fn write_values(&self, to: &Staged) -> Result<output::Sidecar, output::Error> {
+        let opened = &self.opened;
+        let Opened { streams, tree, values, .. } = opened;
+        let mut names = HashMap::new();
+        for planned in &self.plan.tensors {
+            names.entry(planned.tensor).or_insert(&*planned.name);
+        }
+        for alias in &self.plan.aliases {
+            let of = self.plan.tensors.get(alias.of).map(|of| &*of.name);
+            if let (Some(Kind::Leaf(Leaf::Tensor(tensor))), Some(of)) =
+                (tree.entry(alias.entry).map(|entry| &entry.kind), of)
+            {
+                names.entry(*tensor).or_insert(of);
+            }
+        }
+        let name_of = |tensor| names.get(&tensor).copied();
+        let place_of = |id| opened.place(id);
+        let around = output::Surroundings { streams, tree, name_of: &name_of, place_of: &place_of };
+        output::write_values(to, values, around)
+    }
+
+    fn metadata_path(&self, output: &Path) -> Option<PathBuf> {
+        self.options.plan.metadata.then(|| metadata_name(output))
     }
 
     /// About how many bytes are to be inflated and written.
@@ -250,6 +281,7 @@ impl Job<'_> {
         Converted {
             output: output.to_owned(),
             manifest: None,
+            metadata: self.metadata_path(output),
             tensors: crate::bytes::length(self.plan.tensors.len()),
             aliases: crate::bytes::length(self.plan.aliases.len()),
             left_out: self.plan.left_out.clone(),

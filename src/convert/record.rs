@@ -11,7 +11,7 @@ use crate::custody::{
     TensorSet, Tool, ValuesRecord,
 };
 use crate::error::{Error, ErrorKind};
-use crate::output::{self, Digest, Staged, Written, WrittenTensor};
+use crate::output::{self, Digest, Sidecar, Staged, Written, WrittenTensor};
 use crate::plan::{self, Aliases, NameRule, Planned};
 use crate::tensor::{self, Tensor, View};
 
@@ -21,6 +21,7 @@ use super::Job;
 pub(super) struct Record<'a> {
     pub(super) job: &'a Job<'a>,
     pub(super) written: &'a Written,
+    pub(super) sidecar: Option<&'a Sidecar>,
     pub(super) name: &'a Path,
     pub(super) output: &'a Path,
 }
@@ -60,12 +61,7 @@ impl Record<'_> {
             left_out: left_out.collect(),
             values_left_out: values.collect(),
             left_out_files: Vec::new(),
-            outputs: vec![OutputRecord {
-                path: output,
-                role: "weights".to_owned(),
-                size: self.written.size,
-                sha256: text(self.written.sha256.as_ref()),
-            }],
+            outputs: self.outputs(output)?,
             digests: Digests { tensor_set: self.tensor_set(), others: std::collections::BTreeMap::new() },
             claim: self.job.claim(Some(self.written)).to_owned(),
         };
@@ -76,6 +72,25 @@ impl Record<'_> {
         let mut writer = BufWriter::with_capacity(1 << 20, to.file());
         serde_json::to_writer_pretty(&mut writer, &manifest).map_err(|e| fail(e.into()))?;
         writer.write_all(b"\n").and_then(|()| writer.flush()).map_err(fail)
+    }
+
+    /// The weights, and the values beside them.
+    fn outputs(&self, path: String) -> Result<Vec<OutputRecord>, Error> {
+        let mut outputs = vec![OutputRecord {
+            path,
+            role: "weights".to_owned(),
+            size: self.written.size,
+            sha256: text(self.written.sha256.as_ref()),
+        }];
+        if let Some(Sidecar { size, sha256 }) = self.sidecar {
+            outputs.push(OutputRecord {
+                path: file_name(&super::metadata_name(self.output))?,
+                role: "metadata".to_owned(),
+                size: *size,
+                sha256: sha256.to_string(),
+            });
+        }
+        Ok(outputs)
     }
 
     fn options(&self) -> OptionsRecord {
@@ -101,6 +116,7 @@ impl Record<'_> {
             inert,
             skip_unresolved: open.skip_unresolved,
             paddle_bf16: open.paddle_bf16,
+            metadata: plan.metadata,
         }
     }
 

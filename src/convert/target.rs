@@ -54,6 +54,13 @@ pub fn output_name(input: &Path) -> PathBuf {
     PathBuf::from(format!("{stem}.safetensors"))
 }
 
+/// Where the values that are no tensors go: `<stem>.metadata.json` beside the output.
+pub fn metadata_name(output: &Path) -> PathBuf {
+    let name = output.file_name().map(OsStr::to_string_lossy).unwrap_or_default();
+    let stem = name.strip_suffix(".safetensors").unwrap_or(&name);
+    output.with_file_name(format!("{stem}.metadata.json"))
+}
+
 fn stem(name: &str) -> &str {
     let mut stem = name;
     while let Some((rest, suffix)) = stem.rsplit_once('.') {

@@ -69,6 +69,9 @@ pub struct OptionsRecord {
     /// `--paddle-bf16`
     #[serde(default)]
     pub paddle_bf16: bool,
+    /// `--metadata`
+    #[serde(default)]
+    pub metadata: bool,
 }
 
 /// A file that was read.
@@ -276,7 +279,7 @@ pub struct LeftOutFile {
 pub struct OutputRecord {
     /// Relative to the output folder.
     pub path: String,
-    /// What it is for, such as `weights`.
+    /// What it is for: `weights`, or `metadata`.
     pub role: String,
     /// Bytes.
     pub size: u64,

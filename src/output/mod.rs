@@ -11,6 +11,7 @@ mod engine;
 mod error;
 mod layout;
 mod produce;
+mod sidecar;
 mod spool;
 mod units;
 
@@ -18,6 +19,7 @@ pub use atomic::Staged;
 pub use digest::{Digest, Digested, Digester, digest_of};
 pub use engine::write;
 pub use error::{Error, ErrorKind};
+pub use sidecar::{Sidecar, Surroundings, write_values};
 pub use spool::spool;
 
 use std::collections::BTreeMap;

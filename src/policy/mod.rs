@@ -10,6 +10,7 @@ mod tables;
 
 pub use judge::{JudgedGlobal, Judgement, Overrides, Use, judge};
 pub use python2::canonical;
+pub(crate) use python2::canonical_name;
 
 /// What may be done with a name or a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

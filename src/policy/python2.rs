@@ -62,6 +62,16 @@ pub fn canonical(module: &str, protocol: u8) -> &str {
     renamed.map_or(module, |(_, new)| new)
 }
 
+/// Names of Python 2's `__builtin__` that Python 3 gives to something else, of those that are only data.
+const BUILTINS: &[(&str, &str)] =
+    &[("long", "int"), ("unicode", "str"), ("unichr", "chr"), ("xrange", "range")];
+
+/// The name in Python 3's terms, of a module in Python 3's terms.
+pub(crate) fn canonical_name<'a>(module: &str, name: &'a str, protocol: u8) -> &'a str {
+    let renamed = BUILTINS.iter().find(|(old, _)| *old == name && module == "builtins" && protocol < 3);
+    renamed.map_or(name, |(_, new)| new)
+}
+
 #[cfg(test)]
 mod tests {
     use super::canonical;

@@ -12,6 +12,7 @@ use crate::tensor::{
 };
 
 use crate::policy::canonical;
+use crate::values::Values;
 
 use super::allow::{Callable, allow};
 use super::array::Array;
@@ -34,12 +35,22 @@ pub struct Context<'a> {
     pub companions: Option<&'a HashMap<Offset, Array>>,
     /// Whether arrays of `uint16` hold bfloat16, as `PaddlePaddle` writes them.
     pub paddle_bf16: bool,
+    /// Whether the values that are no tensors are kept, and not only counted.
+    pub values: bool,
 }
 
 impl<'a> Context<'a> {
     /// A pickle that stands alone in a stream.
     pub fn new(stream: StreamId, limits: &'a Limits) -> Self {
-        Self { stream, storages: None, limits, skip_unresolved: false, companions: None, paddle_bf16: false }
+        Self {
+            stream,
+            storages: None,
+            limits,
+            skip_unresolved: false,
+            companions: None,
+            paddle_bf16: false,
+            values: false,
+        }
     }
 }
 
@@ -58,6 +69,8 @@ pub struct Rebuilt {
     pub tensors: Vec<Tensor>,
     /// The storages that they are views of.
     pub storages: Vec<Storage>,
+    /// The values of each pickle, where they are kept.
+    pub values: Vec<Values>,
 }
 
 pub(super) type Kinded<T> = Result<T, ErrorKind>;

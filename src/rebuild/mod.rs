@@ -14,6 +14,7 @@ mod distributed;
 mod error;
 mod integers;
 mod joblib;
+mod keep;
 mod module;
 mod nested;
 mod numpy;

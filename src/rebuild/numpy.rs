@@ -154,6 +154,17 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Whether an object is an array of numpy whose data is in the pickle, or among its opcodes.
+    pub(super) fn is_embedded_array(&self, id: NodeId) -> bool {
+        let array = |callable| {
+            matches!(
+                callable,
+                Callable::NdArray | Callable::FromBuffer | Callable::JoblibArray | Callable::MaskedArray
+            )
+        };
+        self.graph.call(id).and_then(|call| self.callable(call.callable)).is_some_and(array)
+    }
+
     /// An array whose data is part of the pickle and has exactly the bytes that its shape asks for.
     fn embedded_array(
         &mut self,

@@ -15,6 +15,7 @@ use crate::tensor::{EntryId, Kind, Leaf, Step, Streams, TensorId, Tree};
 use super::builder::{Builder, Context, Rebuilt};
 use super::children::{Children, Link};
 use super::error::{Error, ErrorKind};
+use super::keep::{Tensors, keep};
 use super::torch::{Made, Parts};
 
 /// Interprets the object at `root`.
@@ -50,6 +51,7 @@ pub fn rebuild_at(
         leaves: HashMap::new(),
         attributes: HashMap::new(),
         shells: HashSet::new(),
+        places: HashMap::new(),
         leads: vec![false; graph.len()],
         kinds: HashMap::new(),
         shared: HashMap::new(),
@@ -59,7 +61,14 @@ pub fn rebuild_at(
     walk.join(root)?;
     let references = walk.reach(root)?;
     walk.mark(references);
+    let before = walk.builder.rebuilt.tree.len();
+    let at_root = walk.builder.rebuilt.tree.next();
     walk.name(root, at)?;
+    if context.values && walk.builder.rebuilt.tree.len() > before {
+        let tensors = Tensors { places: &walk.places, attributes: &walk.attributes };
+        let values = keep(&walk.builder, &tensors, root, at_root);
+        walk.builder.rebuilt.values.push(values);
+    }
     Ok(walk.builder.finish())
 }
 
@@ -79,6 +88,8 @@ struct Walk<'a> {
     attributes: HashMap<NodeId, Vec<NodeId>>,
     /// Tensors for which those in their attributes stand.
     shells: HashSet<NodeId>,
+    /// The first place of each tensor, where values are kept.
+    places: HashMap<NodeId, EntryId>,
     /// Whether a node is a tensor or leads to one.
     leads: Vec<bool>,
     /// Kinds of the objects made by calls, as far as they were asked for.
@@ -223,6 +234,7 @@ impl<'a> Walk<'a> {
                 self.count(&mut tree, &mut counted, id, parent, step)?;
                 continue;
             }
+            self.remember(id, tree.next());
             if let Some(Found::Fields(fields)) = self.leaves.get(&id) {
                 super::array::place(&mut tree, parent, step, Made::Fields(fields.clone()));
                 continue;
@@ -259,6 +271,22 @@ impl<'a> Walk<'a> {
         }
         self.builder.rebuilt.tree = tree;
         Ok(())
+    }
+
+    /// Remembers the first place of a tensor. An array that safetensors cannot hold, and that lies in the pickle, is a value
+    /// like others.
+    fn remember(&mut self, id: NodeId, entry: EntryId) {
+        let value = match self.leaves.get(&id) {
+            Some(Found::LeftOut { .. }) => true,
+            Some(Found::Fields(fields)) => {
+                fields.iter().any(|(_, made)| matches!(made, Made::LeftOut { .. } | Made::Fields(_)))
+            }
+            Some(_) => false,
+            None => return,
+        };
+        if self.builder.context.values && !(value && self.builder.is_embedded_array(id)) {
+            self.places.entry(id).or_insert(entry);
+        }
     }
 
     /// The parts of a tensor that safetensors has no type for. There are at most four, so that they cost no more than

@@ -109,9 +109,14 @@ pub struct Tree {
 impl Tree {
     /// Adds a place after all others.
     pub fn push(&mut self, parent: Option<EntryId>, step: Step, kind: Kind) -> EntryId {
-        let id = EntryId(u32::try_from(self.entries.len()).unwrap_or(u32::MAX));
+        let id = self.next();
         self.entries.push(Entry { parent, step, kind });
         id
+    }
+
+    /// The handle that the next place will have.
+    pub(crate) fn next(&self) -> EntryId {
+        EntryId(u32::try_from(self.entries.len()).unwrap_or(u32::MAX))
     }
 
     /// The place behind a handle.
@@ -151,6 +156,14 @@ impl Tree {
             .collect();
         path.reverse();
         path
+    }
+
+    /// The places that stand below one and were added right after it.
+    pub(crate) fn below(&self, id: EntryId) -> impl Iterator<Item = (EntryId, &Entry)> {
+        (id.0.saturating_add(1)..)
+            .map(EntryId)
+            .map_while(move |next| self.entry(next).map(|entry| (next, entry)))
+            .take_while(move |(_, entry)| entry.parent >= Some(id))
     }
 
     /// Every place that holds a tensor, in order.

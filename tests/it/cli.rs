@@ -315,3 +315,33 @@ fn a_reader_that_goes_away_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
+
+#[test]
+fn values_are_written_beside_the_output_when_they_are_asked_for() {
+    let folder = folder();
+    let ran = depickle(folder.path(), &["sub/training.pt", "--metadata", "-o", "out", "--dry-run"]);
+    assert_eq!((ran.code, folder.path().join("out").exists()), (0, false), "{ran:?}");
+    let ran = depickle(folder.path(), &["sub/training.pt", "--metadata", "-o", "out"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(!ran.err.contains("not written"), "{ran:?}");
+    let out = folder.path().join("out");
+    assert_eq!(files(&out), ["training.manifest.json", "training.metadata.json", "training.safetensors"]);
+    assert!(depickle(&out, &["verify", "training.safetensors"]).out.contains("files    2 of 2 match"));
+    // One that exists is not replaced, and nothing is left behind.
+    for name in ["training.manifest.json", "training.safetensors"] {
+        std::fs::remove_file(out.join(name)).unwrap();
+    }
+    let ran = depickle(folder.path(), &["sub/training.pt", "--metadata", "-o", "out", "--no-manifest"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("training.metadata.json: exists already"), "{ran:?}");
+    assert_eq!(files(&out), ["training.metadata.json"]);
+    let ran =
+        depickle(folder.path(), &["sub/training.pt", "--metadata", "-o", "out", "--no-manifest", "--force"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(files(&out), ["training.metadata.json", "training.safetensors"]);
+    // Two outputs of one name.
+    let arguments = ["good.pth", "--metadata", "-o", "x.safetensors", "--manifest", "x.metadata.json"];
+    let ran = depickle(folder.path(), &arguments);
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("x.metadata.json: is to be two outputs of one input"), "{ran:?}");
+}

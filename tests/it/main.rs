@@ -37,6 +37,7 @@ mod embedded;
 mod fixtures_names;
 mod imports;
 mod join;
+mod metadata;
 mod mutate;
 mod paddle;
 mod rebuild_containers;

@@ -51,7 +51,11 @@ fn fits(root: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), Str
                 true
             }
             "additionalProperties" => match rule {
-                Value::Bool(allowed) => *allowed,
+                Value::Bool(allowed) => {
+                    let known = rules.get("properties").and_then(Value::as_object);
+                    let mut names = value.as_object().into_iter().flat_map(|fields| fields.keys());
+                    *allowed || names.all(|name| known.is_some_and(|known| known.contains_key(name)))
+                }
                 rule => {
                     let known = rules.get("properties").and_then(Value::as_object);
                     for (name, inner) in value.as_object().into_iter().flatten() {
@@ -100,7 +104,8 @@ fn fits(root: &Value, schema: &Value, value: &Value, at: &str) -> Result<(), Str
             other => panic!("the schema uses {other:?}, which is not checked here"),
         };
         if !ok {
-            return Err(format!("{at}: {value} does not fit {keyword}: {rule}"));
+            let shown: String = value.to_string().chars().take(2_000).collect();
+            return Err(format!("{at}: {shown} does not fit {keyword}: {rule}"));
         }
     }
     Ok(())
