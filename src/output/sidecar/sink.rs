@@ -18,6 +18,9 @@ const BLOCK: u64 = 48 * 1024;
 /// Levels down to which each item has a line of its own.
 const LINES: usize = 8;
 
+/// What is done with each block of a long value.
+type Each<'e, S> = &'e mut dyn FnMut(&mut S, &[u8]) -> Result<(), ErrorKind>;
+
 /// A JSON document on its way into a file.
 pub(super) struct Sink<'a> {
     file: BufWriter<&'a File>,
@@ -130,11 +133,7 @@ impl<'a> Sink<'a> {
         self.raw(b"\"")
     }
 
-    fn blocks(
-        &mut self,
-        data: &Data,
-        each: &mut dyn FnMut(&mut Self, &[u8]) -> Result<(), ErrorKind>,
-    ) -> Result<(), ErrorKind> {
+    fn blocks(&mut self, data: &Data, each: Each<'_, Self>) -> Result<(), ErrorKind> {
         let (stream, span) = match data {
             Data::Inline(bytes) => {
                 return bytes.chunks(index(BLOCK)).try_for_each(|block| each(self, block));
