@@ -18,6 +18,7 @@ pub mod container;
 pub mod convert;
 pub mod custody;
 pub mod diff;
+pub mod disasm;
 mod error;
 pub mod limits;
 pub mod output;

@@ -14,6 +14,7 @@ mod open;
 mod run;
 mod script;
 mod tar;
+mod witness;
 mod zip;
 
 use std::path::PathBuf;
@@ -28,6 +29,8 @@ use crate::tensor::{EntryId, Storage, StreamId, Streams, Tensor, Tree};
 use crate::values::Values;
 
 pub use open::open;
+pub(crate) use run::RawData;
+pub use witness::{FoundPickle, Pickles, Witness, pickles};
 
 /// How to open a source.
 #[derive(Debug, Clone, Default)]
@@ -49,6 +52,8 @@ pub struct OpenOptions {
     pub paddle_bf16: bool,
     /// Keeps the values that are no tensors, which takes as much memory as the pickles' objects do.
     pub values: bool,
+    /// Who is to be told of every pickle. With a witness nothing refuses; see [`pickles`].
+    pub witness: Option<Witness>,
 }
 
 /// A file that holds the checkpoint compressed, or as a member of an archive.

@@ -1,17 +1,20 @@
 //! Running, judging and interpreting one pickle.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 
 use crate::accounting::Accounting;
 use crate::bytes::{Cursor, ReadAt, Span, read_vec};
 use crate::container::Storages;
+use crate::limits::Limits;
 use crate::pickle::{Event, Graph, NodeId, Vm};
 use crate::policy::{Judgement, judge};
 use crate::rebuild::{self, Context, Raw, Rebuilt, allow};
 use crate::tensor::{EntryId, Kind, Leaf, Step, StreamId, Streams};
 
 use super::companions::{self, Companions};
-use super::{Error, OpenOptions, Opened, PickleInfo, RefusedUse, Source, SourceFile, embedded};
+use super::{Error, FoundPickle, OpenOptions, Opened, PickleInfo, RefusedUse, Source, SourceFile, embedded};
 
 /// A pickle that ran to its end.
 pub(super) struct Ran {
@@ -38,7 +41,7 @@ pub(super) fn run(
     entry: Option<&str>,
     options: &OpenOptions,
 ) -> Result<Ran, Error> {
-    drive(streams, stream, span, (entry, false), options)
+    drive(streams, stream, span, (entry, Role::Part), options)
 }
 
 /// As [`run`], for a file of its own: what joblib writes between the opcodes is passed over.
@@ -49,16 +52,29 @@ pub(super) fn run_file(
     entry: Option<&str>,
     options: &OpenOptions,
 ) -> Result<Ran, Error> {
-    drive(streams, stream, span, (entry, true), options)
+    drive(streams, stream, span, (entry, Role::File), options)
+}
+
+/// What a pickle is to its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// All of it: what joblib writes between the opcodes is passed over.
+    File,
+    /// One that its format has.
+    Part,
+    /// One that is merely there, if it is one.
+    Bystander,
 }
 
 fn drive(
     streams: &Streams,
     stream: StreamId,
     span: Span,
-    (entry, joblib): (Option<&str>, bool),
+    (entry, role): (Option<&str>, Role),
     options: &OpenOptions,
 ) -> Result<Ran, Error> {
+    let whole = span;
+    let joblib = role == Role::File;
     let entry: Option<Box<str>> = entry.map(Box::from);
     let source = streams.stream(stream);
     let mut vm = Vm::new(Cursor::new(source, span), &options.limits);
@@ -70,7 +86,7 @@ fn drive(
         match vm.run() {
             Ok(Event::Stop(root)) => break Ok(root),
             Ok(Event::Built(built)) => {
-                if let Err(error) = raw.pass(&mut vm, built, source, entry.as_deref(), options) {
+                if let Err(error) = raw.pass(&mut vm, built, source, entry.as_deref(), &options.limits) {
                     break Err(error);
                 }
             }
@@ -81,7 +97,22 @@ fn drive(
     let span = Span::between(span.start(), vm.position().0);
     let graph = vm.into_graph();
     let allowed = |module: &str, name: &str| allow(module, name).is_some();
-    let judgement = judge(&graph, &allowed, &options.overrides);
+    let mut judgement = judge(&graph, &allowed, &options.overrides);
+    if let Some(witness) = &options.witness {
+        let complete = end.is_ok();
+        if role != Role::Bystander || is_pickle(source, whole, complete, &judgement)? {
+            witness.note(FoundPickle {
+                entry: entry.clone(),
+                source: streams.shared(stream).unwrap_or_else(|| Arc::new(Vec::new())),
+                span: if complete { span } else { whole },
+                in_file: stream == StreamId::SOURCE,
+                joblib,
+                complete,
+                globals: std::mem::take(&mut judgement.globals),
+            });
+        }
+        judgement = Judgement::default();
+    }
     match end {
         Ok(root) => {
             let companions = Companions::default();
@@ -92,24 +123,34 @@ fn drive(
     }
 }
 
+/// Whether what is merely there is a pickle. Any text holds a few bytes that are a complete one.
+fn is_pickle(source: &dyn ReadAt, span: Span, complete: bool, judgement: &Judgement) -> Result<bool, Error> {
+    let first = read_vec(source, Span::between(span.start(), span.start().saturating_add(1)))?;
+    Ok(match (complete, first.first() == Some(&PROTO)) {
+        (true, proto) => proto || !judgement.globals.is_empty(),
+        (false, proto) => proto && !judgement.refusals.is_empty(),
+    })
+}
+
 /// What joblib writes between the opcodes.
-#[derive(Default)]
-struct RawData {
+#[derive(Debug, Default)]
+pub(crate) struct RawData {
+    /// Runs of bytes that are no opcodes.
     spans: Vec<Span>,
     padding: u64,
 }
 
 impl RawData {
     /// Passes over what belongs to an object that was just built.
-    fn pass(
+    pub(crate) fn pass(
         &mut self,
         vm: &mut Vm<'_>,
         built: NodeId,
         source: &dyn ReadAt,
         entry: Option<&str>,
-        options: &OpenOptions,
+        limits: &Limits,
     ) -> Result<(), Error> {
-        let raw = rebuild::raw(vm.graph(), built, &options.limits);
+        let raw = rebuild::raw(vm.graph(), built, limits);
         let raw = raw.map_err(|error| Error::Rebuild { entry: entry.map(Box::from), error })?;
         let fail = |error| Error::Pickle { entry: entry.map(Box::from), error };
         let (len, padded) = match raw {
@@ -149,7 +190,8 @@ pub(super) fn judge_bystander(
     let mut start = span.start();
     for _ in 0..MOST_BYSTANDERS {
         let Some(first) = skip_padding(source, &mut start, span.end())? else { return Ok(()) };
-        match run(streams, stream, Span::between(start, span.end()), entry, options) {
+        let rest = Span::between(start, span.end());
+        match drive(streams, stream, rest, (entry, Role::Bystander), options) {
             Ok(ran) if !ran.judgement.refusals.is_empty() => {
                 return Err(refused(entry, &ran.judgement, None));
             }
@@ -214,6 +256,9 @@ impl Ran {
         storages: Option<&dyn Storages>,
         options: &OpenOptions,
     ) -> Result<(), Error> {
+        if options.witness.is_some() {
+            return Ok(());
+        }
         if !self.judgement.refusals.is_empty() {
             let context = Context { skip_unresolved: true, ..self.context(storages, options) };
             let rebuilt = rebuild::rebuild(&self.graph, self.root, context, streams).ok();
@@ -237,6 +282,11 @@ impl Ran {
         options: &OpenOptions,
     ) -> Result<Rebuilt, Error> {
         self.admit(streams, storages, options)?;
+        if options.witness.is_some() {
+            // Only for the pickles that are embedded in it.
+            let _ = embedded::find(self, streams, options);
+            return Ok(Rebuilt::default());
+        }
         let found = embedded::find(self, streams, options)?;
         let with = embedded::With { found: &found, container: storages };
         let with: &dyn Storages = &with;
@@ -279,6 +329,9 @@ impl Ran {
         at: (Option<EntryId>, Step),
     ) -> Result<Rebuilt, Error> {
         self.admit(streams, None, options)?;
+        if options.witness.is_some() {
+            return Ok(rebuilt);
+        }
         let before = rebuilt.values.len();
         rebuild::rebuild_at(&self.graph, self.root, self.context(None, options), streams, rebuilt, at)
             .map(|rebuilt| self.named(rebuilt, before))
@@ -340,7 +393,11 @@ pub(super) fn open_plain(source: &Source, options: &OpenOptions) -> Result<Opene
         other => other?,
     };
     if ran.judgement.refusals.is_empty() {
-        ran.companions = companions::open(&ran.graph, &mut streams, options)?;
+        match companions::open(&ran.graph, &mut streams, options) {
+            Ok(found) => ran.companions = found,
+            Err(_) if options.witness.is_some() => {}
+            Err(error) => return Err(error),
+        }
     }
     let rebuilt = ran.rebuild(&mut streams, None, options)?;
     let rest = Span::between(ran.span.end(), source.size());

@@ -54,6 +54,8 @@ pub(crate) enum Task {
     /// Verify as the public conformance suite asks for it
     #[command(hide = true)]
     VerifyModel(VerifyModelArgs),
+    /// List the opcodes of every pickle in a file, with what each does; runs nothing
+    Disasm(DisasmArgs),
     /// Print a completion script for a shell
     #[command(after_help = COMPLETIONS_EXAMPLES)]
     Completions {
@@ -98,6 +100,9 @@ pub(crate) struct ConvertArgs {
 
     #[command(flatten)]
     pub(crate) trust: TrustArgs,
+
+    #[command(flatten, next_help_heading = "Trust")]
+    pub(crate) policy: PolicyArgs,
 
     /// Where to write the manifest [default: <stem>.manifest.json beside the output]
     #[arg(long, value_name = "PATH", conflicts_with = "no_manifest")]
@@ -182,6 +187,14 @@ pub(crate) struct TrustArgs {
     /// List tensors that depend on a call that is not interpreted in the manifest, and go on
     #[arg(long)]
     pub(crate) skip_unresolved: bool,
+}
+
+/// A policy file.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyArgs {
+    /// Names that are inert or denied, each with a reason and an expiry, in TOML (see docs/policy.md)
+    #[arg(long = "policy", value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// How much is said, and in which form.
@@ -317,6 +330,26 @@ pub(crate) struct DiffArgs {
 
     #[command(flatten)]
     pub(crate) say: SayArgs,
+}
+
+/// `disasm`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  depickle disasm model.pt | less
+  depickle disasm suspicious.bin --full
+  depickle disasm model.pt --json | jq '.pickles[].ops[] | select(.call)'")]
+pub(crate) struct DisasmArgs {
+    /// A file, or - for standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    /// Show arguments of any length whole
+    #[arg(long)]
+    pub(crate) full: bool,
+
+    #[command(flatten)]
+    pub(crate) form: FormArgs,
 }
 
 /// [`Aliases`] as a value of a flag.

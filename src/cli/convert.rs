@@ -10,7 +10,7 @@ use depickle::bytes::ReadAt;
 use depickle::checkpoint::{self, OpenOptions};
 use depickle::container::{Format, detect};
 use depickle::convert::{Converted, Options, convert_source};
-use depickle::policy::Overrides;
+use depickle::policy::{Overrides, Policy};
 use depickle::progress::{Progress, Silent};
 use depickle::report::ConvertRecord;
 use depickle::{Error, ErrorKind, plan};
@@ -21,6 +21,7 @@ use super::exit::Exit;
 use super::explain::{cause, explain, unknown_names};
 use super::inputs::{self, Input, Source};
 use super::outputs::{Folders, Job, assign};
+use super::policy;
 use super::printer::Printer;
 use super::progress::progress;
 use super::sanitize::{bounded, sanitize};
@@ -29,7 +30,15 @@ use super::text::{Align, Count, Size, columns, length};
 
 /// Converts every input. `arguments` are those of this run, for the command that goes on.
 pub(crate) fn run(args: &ConvertArgs, arguments: &[OsString], printer: &mut Printer) -> Exit {
-    let options = options(args);
+    let policy = match policy::load(&args.policy, printer) {
+        Ok(policy) => policy,
+        Err(exit) => return exit,
+    };
+    let mut options = options(args);
+    if let Some(policy) = &policy {
+        policy.apply(&mut options.open.overrides);
+        options.policy = Some(policy.sha256.clone());
+    }
     let prepared = inputs::find(&args.inputs).and_then(|inputs| {
         let writes = |job: &Job| would_write(job, &options);
         Ok((assign(inputs.all, args, &writes)?, inputs.skipped))
@@ -45,6 +54,8 @@ pub(crate) fn run(args: &ConvertArgs, arguments: &[OsString], printer: &mut Prin
     let bars = progress(!args.no_progress && !args.say.quiet);
     let mut run = Run {
         options,
+        inert: args.trust.inert.iter().filter(|name| *name != "unknown").cloned().collect(),
+        policy: policy.unwrap_or_default(),
         printer,
         again: Again(arguments),
         bars: &*bars,
@@ -89,7 +100,7 @@ pub(crate) fn open_options(trust: &TrustArgs) -> OpenOptions {
     let (unknown, names): (Vec<String>, Vec<String>) =
         trust.inert.iter().cloned().partition(|name| name == "unknown");
     OpenOptions {
-        overrides: Overrides { names, unknown: !unknown.is_empty() },
+        overrides: Overrides { names, unknown: !unknown.is_empty(), ..Overrides::default() },
         skip_unresolved: trust.skip_unresolved,
         strict: trust.strict,
         ..OpenOptions::default()
@@ -108,6 +119,9 @@ fn would_write(job: &Job, options: &Options) -> bool {
 /// A run over all inputs.
 struct Run<'a> {
     options: Options,
+    /// Names of `--inert`.
+    inert: Vec<String>,
+    policy: Policy,
     printer: &'a mut Printer,
     again: Again<'a>,
     bars: &'a dyn Progress,
@@ -181,6 +195,7 @@ impl Run<'_> {
             self.printer.error(line);
         }
         self.record(&job.input, outcome.exit(), Some(cause(error)), None);
+        self.denied(error);
         if let ErrorKind::Open(checkpoint::Error::Refused { uses }) = &*error.kind {
             let names = unknown_names(uses);
             if !names.is_empty() {
@@ -195,6 +210,17 @@ impl Run<'_> {
             }
         }
         outcome
+    }
+
+    /// Says why the policy denies what refused.
+    fn denied(&mut self, error: &Error) {
+        let ErrorKind::Open(checkpoint::Error::Refused { uses }) = &*error.kind else { return };
+        for refused in uses {
+            if let Some(reason) = self.policy.denies(&refused.used.name) {
+                let (name, reason) = (bounded(&refused.used.name, 200), bounded(reason, 400));
+                self.printer.error(format_args!("  the policy denies {name}: {reason}"));
+            }
+        }
     }
 
     fn record(&mut self, input: &Input, exit: Exit, error: Option<String>, manifest: Option<&Path>) {
@@ -212,8 +238,7 @@ impl Run<'_> {
         }
         if self.is_one {
             let met = |name: &&String| converted.overridden.contains(name);
-            let names = self.options.open.overrides.names.clone();
-            for name in names.iter().filter(|name| !met(name)) {
+            for name in self.inert.iter().filter(|name| !met(name)) {
                 self.printer.note(format_args!("--inert {}: no such name in this file", sanitize(name)));
             }
         }

@@ -5,12 +5,14 @@ mod args;
 mod completions;
 mod convert;
 mod diff;
+mod disasm;
 mod exit;
 mod explain;
 mod inputs;
 mod inspect;
 mod man;
 mod outputs;
+mod policy;
 mod printer;
 mod progress;
 mod sanitize;
@@ -51,6 +53,7 @@ pub(crate) fn run(mut arguments: Vec<OsString>) -> Exit {
         Task::Sign(args) => sign::run(&args, &mut printer),
         Task::SignModel(args) => sign::sign_model(&args, &mut printer),
         Task::VerifyModel(args) => sign::verify_model(&args, &mut printer),
+        Task::Disasm(args) => disasm::run(&args, &mut printer),
         Task::Completions { shell } => completions::run(shell, &mut printer),
         Task::Man => man::run(&mut printer),
     };
@@ -79,6 +82,7 @@ fn printer(task: &Task) -> Printer {
         Task::Inspect(args) => normal(&args.form),
         Task::Verify(args) => normal(&args.form),
         Task::Sign(args) => normal(&args.form),
+        Task::Disasm(args) => normal(&args.form),
         Task::SignModel(_) | Task::VerifyModel(_) | Task::Completions { .. } | Task::Man => {
             Printer::new(Level::Normal, false)
         }

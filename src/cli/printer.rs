@@ -41,6 +41,11 @@ impl Printer {
         self.level == Level::Verbose
     }
 
+    /// Whether standard output takes no more, so that nothing more need be made for it.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.failed.is_some()
+    }
+
     /// A line of data that was asked for.
     pub(crate) fn data(&mut self, line: impl Display) {
         self.put(|out| writeln!(out, "{line}"));

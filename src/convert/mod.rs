@@ -29,6 +29,8 @@ pub struct Options {
     pub manifest: ManifestAt,
     /// What the manifest calls the source: its path relative to the input folder. Its file name where `None`.
     pub recorded: Option<PathBuf>,
+    /// SHA-256 of the policy file that gave some of the overrides, for the manifest.
+    pub policy: Option<String>,
     /// Threads; `None` for one a core.
     pub jobs: Option<usize>,
     /// Replaces outputs that exist.

@@ -114,6 +114,8 @@ impl Record<'_> {
             }
             .to_owned(),
             inert,
+            denied: open.overrides.denied.clone(),
+            policy: options.policy.clone(),
             skip_unresolved: open.skip_unresolved,
             paddle_bf16: open.paddle_bf16,
             metadata: plan.metadata,

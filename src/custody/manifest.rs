@@ -62,8 +62,12 @@ pub struct OptionsRecord {
     pub dtype: Option<String>,
     /// What was done with names of the same data: `once`, `copy` or `refuse`.
     pub aliases: String,
-    /// `--inert`
+    /// `--inert`, and what the policy keeps as data.
     pub inert: Vec<String>,
+    /// What the policy denies.
+    pub denied: Vec<String>,
+    /// SHA-256 of the policy file; null without one.
+    pub policy: Option<String>,
     /// `--skip-unresolved`
     pub skip_unresolved: bool,
     /// `--paddle-bf16`

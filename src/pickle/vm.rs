@@ -109,31 +109,59 @@ impl<'a> Vm<'a> {
     /// not go on after an error.
     pub fn run(&mut self) -> Result<Event, Error> {
         loop {
-            let at = self.cursor.position();
-            if self.done {
-                let left = ErrorKind::Read(crate::bytes::ErrorKind::Truncated { wanted: 1, left: 0 });
-                return Err(self.error(at, "?", left));
-            }
-            let op = match decode(&mut self.cursor) {
-                Ok(op) => op,
-                Err(error) => {
-                    self.done = true;
-                    return Err(self.error(error.offset, error.op, error.kind));
-                }
-            };
-            let (offset, name) = (op.offset, op.opcode.name);
-            match self.spend(&op).and_then(|()| self.step(op)) {
-                Ok(None) => {}
-                Ok(Some(event)) => {
-                    self.done = matches!(event, Event::Stop(_));
-                    return Ok(event);
-                }
-                Err(kind) => {
-                    self.done = true;
-                    return Err(self.error(offset, name, kind));
-                }
+            let op = self.next_op()?;
+            if let Some(event) = self.carry_out(op)? {
+                return Ok(event);
             }
         }
+    }
+
+    /// Decodes the next opcode, which is then to be carried out.
+    ///
+    /// # Errors
+    /// As [`Vm::run`].
+    pub fn next_op(&mut self) -> Result<Op, Error> {
+        if self.done {
+            let left = ErrorKind::Read(crate::bytes::ErrorKind::Truncated { wanted: 1, left: 0 });
+            return Err(self.error(self.cursor.position(), "?", left));
+        }
+        decode(&mut self.cursor).map_err(|error| {
+            self.done = true;
+            self.error(error.offset, error.op, error.kind)
+        })
+    }
+
+    /// Carries out the opcode that was just decoded.
+    ///
+    /// # Errors
+    /// As [`Vm::run`].
+    pub fn carry_out(&mut self, op: Op) -> Result<Option<Event>, Error> {
+        let (offset, name) = (op.offset, op.opcode.name);
+        match self.spend(&op).and_then(|()| self.step(op)) {
+            Ok(event) => {
+                self.done = matches!(event, Some(Event::Stop(_)));
+                Ok(event)
+            }
+            Err(kind) => {
+                self.done = true;
+                Err(self.error(offset, name, kind))
+            }
+        }
+    }
+
+    /// Items on the stack, and open marks among them.
+    pub fn depth(&self) -> (usize, usize) {
+        (self.stack.len(), self.marks.len())
+    }
+
+    /// The object on top of the stack, if the current mark lets it be reached.
+    pub fn top_object(&self) -> Option<NodeId> {
+        self.top().ok()
+    }
+
+    /// Entries in the memo: the key that `MEMOIZE` would store under.
+    pub fn memo_len(&self) -> usize {
+        self.memo.len()
     }
 
     /// Passes over raw bytes that stand between opcodes, and records them on the object just built.

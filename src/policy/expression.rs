@@ -9,8 +9,8 @@ const LENGTH: usize = 120;
 /// Levels of arguments shown.
 const DEPTH: usize = 3;
 
-/// `module.name("argument", …)`
-pub(super) fn call(graph: &Graph, id: NodeId) -> String {
+/// An object as an expression: `module.name("argument", …)`. It is bounded, and text in it is escaped.
+pub fn call(graph: &Graph, id: NodeId) -> String {
     let mut text = String::new();
     show(graph, id, 0, &mut text);
     if text.chars().count() > LENGTH {

@@ -14,10 +14,15 @@ pub struct Overrides {
     pub names: Vec<String>,
     /// Every unknown name. Never a dangerous one.
     pub unknown: bool,
+    /// Exact names that refuse, whatever else is said of them.
+    pub denied: Vec<String>,
 }
 
 impl Overrides {
     fn apply(&self, name: &str, verdict: Verdict) -> Verdict {
+        if self.denied.iter().any(|denied| denied == name) {
+            return Verdict::Dangerous;
+        }
         let kept = self.names.iter().any(|kept| kept == name) || self.unknown && verdict == Verdict::Unknown;
         if verdict.refuses() && kept { Verdict::Inert } else { verdict }
     }

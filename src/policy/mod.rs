@@ -1,13 +1,19 @@
 //! The verdict of every global and of every use of one. Tables and one rule; knows no I/O and makes no exceptions.
 //!
 //! *Allowed* names are interpreted. *Inert* uses are kept as data. *Unknown* calls and everything *dangerous* refuse a
-//! conversion. The tables are in [`tables`](self), the rule is [`judge`].
+//! conversion. The tables are in [`tables`](self), the rule is [`judge`]; [`Policy`] is what an organisation adds.
 
+mod day;
 mod expression;
+mod file;
 mod judge;
 mod python2;
+mod read;
 mod tables;
 
+pub use day::Day;
+pub use expression::call as expression;
+pub use file::{Entry, Expired, Level, Policy, PolicyError, PolicyErrorKind, Suppression};
 pub use judge::{JudgedGlobal, Judgement, Overrides, Use, judge};
 pub use python2::canonical;
 pub(crate) use python2::canonical_name;

@@ -3,6 +3,7 @@
 
 mod convert;
 mod diff;
+mod disasm;
 mod inspect;
 mod scan;
 mod sign;
@@ -13,6 +14,7 @@ pub use convert::ConvertRecord;
 pub use diff::{
     DIFF_SCHEMA, Diff, DiffCopy, DiffCounts, DiffDistance, DiffFile, DiffSide, DiffStatus, DiffTensor,
 };
+pub use disasm::{DISASM_SCHEMA, DisasmArg, DisasmItem, DisasmMemo, DisasmName, DisasmOp, DisasmRaw};
 pub use inspect::{
     INSPECT_SCHEMA, Inspected, InspectedFile, InspectedPickle, InspectedTensor, LeftOutGroup, NamedGlobal,
     Place, Planned, RefusedCall, ValueGroup,

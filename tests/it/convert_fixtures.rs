@@ -33,7 +33,7 @@ pub(crate) fn overrides(fixture: &Value) -> Overrides {
         assert_eq!(pair[0], "--inert");
         pair[1].to_owned()
     });
-    Overrides { names: names.collect(), unknown: false }
+    Overrides { names: names.collect(), ..Overrides::default() }
 }
 
 fn run(fixture: &str, options: &Options, out: &Path) -> Result<Converted, Error> {

@@ -222,7 +222,7 @@ fn options(args: &Value) -> Options {
         plan: plan::Options { all: true, metadata: true, aliases: Aliases::Copy, ..plan::Options::default() },
         ..Options::default()
     };
-    options.open.overrides = Overrides { names: names.collect(), unknown: false };
+    options.open.overrides = Overrides { names: names.collect(), ..Overrides::default() };
     options
 }
 

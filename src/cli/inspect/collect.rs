@@ -94,7 +94,7 @@ fn open(
                 file.refusals.extend(uses.iter().map(refused));
                 let mut all = options.overrides.names;
                 all.extend(names);
-                options.overrides = Overrides { names: all, unknown: false };
+                options.overrides = Overrides { names: all, ..Overrides::default() };
                 options.skip_unresolved = true;
             }
             Err(error @ checkpoint::Error::Rebuild { .. }) if !options.skip_unresolved => {
