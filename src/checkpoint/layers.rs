@@ -11,11 +11,15 @@ use super::{Error, OpenOptions, Opened, Outer, Source, expand, open};
 /// Layers between a file and its checkpoint: a member of an archive inside a compressed archive.
 const MOST: usize = 3;
 
-/// Archives of several checkpoints of which one holds the weights, by a member that only this writer makes.
-const MAIN: &[(&str, &str)] = &[
-    // stable-baselines 3: the optimizer and further variables have files of their own.
-    ("_stable_baselines3_version", "policy.pth"),
-    ("policy.optimizer.pth", "policy.pth"),
+/// Archives of which one member holds the weights, by a member that only this writer makes: the weights, the writer, and
+/// what else its loader needs.
+///
+/// stable-baselines 3, `common/save_util.py`: the optimizer and further variables have files of their own, the
+/// hyper-parameters and spaces are JSON. stable-baselines 2, `common/base_class.py`: the weights are an npz.
+const MAIN: &[(&str, &str, &str, &[&str])] = &[
+    ("_stable_baselines3_version", "policy.pth", "stable-baselines 3", &["data"]),
+    ("policy.optimizer.pth", "policy.pth", "stable-baselines 3", &["data"]),
+    ("parameter_list", "parameters", "stable-baselines", &["data"]),
 ];
 
 /// What an attempt to open a source came to.
@@ -35,6 +39,7 @@ pub(super) struct Inside {
     /// Bytes of further members beside it.
     other: u64,
     strays: Vec<String>,
+    needs: Option<(&'static str, &'static [&'static str])>,
 }
 
 /// Opens a source, through its layers.
@@ -67,7 +72,8 @@ fn finish(source: &Source, layers: Vec<Inside>, mut opened: Opened) -> Opened {
             .with_container(source.size());
     }
     let names = layers.iter().map(|layer| layer.layer).collect();
-    file.outer = Some(Outer { source: source.clone(), layers: names, expanded });
+    let needs = layers.iter().find_map(|layer| layer.needs);
+    file.outer = Some(Outer { source: source.clone(), layers: names, expanded, needs });
     opened.strays.extend(layers.into_iter().flat_map(|layer| layer.strays));
     opened
 }
@@ -82,14 +88,16 @@ pub(super) fn unpack(source: &Source, packing: &'static str, options: &OpenOptio
         expanded: true,
         other: 0,
         strays: strays.into_iter().collect(),
+        needs: None,
     }))
 }
 
 /// The one checkpoint of a zip archive.
 pub(super) fn unzip(source: &Source, archive: &Archive, options: &OpenOptions) -> Result<Found, Error> {
-    let named =
-        MAIN.iter().find(|(marker, main)| archive.member(marker).is_some() && archive.member(main).is_some());
-    let main = match named.and_then(|(_, main)| archive.member(main)) {
+    let named = MAIN
+        .iter()
+        .find(|(marker, main, ..)| [marker, main].iter().all(|name| archive.member(name).is_some()));
+    let main = match named.and_then(|(_, main, ..)| archive.member(main)) {
         Some(main) => main,
         None => only(archive.members(), |member| Ok(is_model(&archive.head(&**source, member, HEAD)?)?))?,
     };
@@ -108,6 +116,7 @@ pub(super) fn unzip(source: &Source, archive: &Archive, options: &OpenOptions) -
         expanded: main.method == Method::Deflated,
         other: stored.saturating_sub(main.data.len()),
         strays: archive.strays().iter().map(ToString::to_string).collect(),
+        needs: named.map(|(_, _, writer, needs)| (*writer, *needs)),
     }))
 }
 
@@ -135,7 +144,8 @@ pub(super) fn untar(source: &Source, options: &OpenOptions) -> Result<Found, Err
         Ok(is_model(&head)?)
     })?;
     let other = sizes.saturating_sub(main.size());
-    let inside = Inside { source: Arc::new(main), layer: "tar", expanded: false, other, strays: Vec::new() };
+    let (source, strays) = (Arc::new(main), Vec::new());
+    let inside = Inside { source, layer: "tar", expanded: false, other, strays, needs: None };
     Ok(Found::Inside(inside))
 }
 

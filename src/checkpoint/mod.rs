@@ -64,6 +64,8 @@ pub struct Outer {
     pub layers: Vec<&'static str>,
     /// Whether anything was expanded, so that positions inside are none of the file.
     pub expanded: bool,
+    /// The writer of an archive, and the members that its loader needs beside the checkpoint.
+    pub needs: Option<(&'static str, &'static [&'static str])>,
 }
 
 impl std::fmt::Debug for Outer {

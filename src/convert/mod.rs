@@ -125,6 +125,11 @@ pub fn convert_source(
     let mut planned =
         plan::plan(&opened.tree, &opened.tensors, &options.plan).map_err(|e| error(e.into()))?;
     planned.notes.extend(opened.library.map(Note::ArraysOnly));
+    let needs = opened.files.iter().filter_map(|file| file.outer.as_ref()?.needs);
+    planned.notes.extend(needs.map(|(writer, members)| {
+        let keys = members.iter().map(ToString::to_string).collect();
+        Note::Needed { writer, keys }
+    }));
     let job = Job { opened, plan: planned, options };
     if options.dry_run {
         return Ok(job.summary(output));

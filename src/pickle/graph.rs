@@ -236,6 +236,14 @@ pub struct Global {
     pub protocol: u8,
 }
 
+/// A container that a call was given.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Given {
+    pub(super) call: NodeId,
+    pub(super) container: NodeId,
+    pub(super) items: usize,
+}
+
 /// The objects of one pickle.
 #[derive(Default)]
 pub struct Graph {
@@ -243,6 +251,8 @@ pub struct Graph {
     pub(super) globals: Vec<Global>,
     pub(super) names: HashMap<(Box<str>, Box<str>), GlobalId>,
     pub(super) anomalies: Vec<super::Anomaly>,
+    /// Lists, dictionaries and sets that calls were given, with the number of their items then.
+    pub(super) given: Vec<Given>,
     /// The last that was declared.
     pub(super) protocol: u8,
     /// The lowest that was in force when a name was met.
@@ -299,6 +309,23 @@ impl Graph {
     /// force when a name was met, because Python maps names of Python 2 at that moment.
     pub fn protocol(&self) -> u8 {
         self.names_protocol.unwrap_or(self.protocol)
+    }
+
+    /// Whether a list, dictionary or set was changed after the call was given it. Python's call saw what was in it then: one
+    /// that copies differs from what the graph shows.
+    pub fn is_changed_after(&self, call: NodeId) -> bool {
+        let first = self.given.partition_point(|given| given.call < call);
+        let mut given = self.given.iter().skip(first).take_while(|given| given.call == call);
+        given.any(|given| self.container_len(given.container) != Some(given.items))
+    }
+
+    /// Number of items of a list, a dictionary or a set that can be changed.
+    pub(super) fn container_len(&self, id: NodeId) -> Option<usize> {
+        match self.node(id) {
+            Node::List(items) | Node::Set(items) => Some(items.len()),
+            Node::Dict(items) => Some(items.len()),
+            _ => None,
+        }
     }
 
     /// Every call that Python would make, also those whose result was thrown away.

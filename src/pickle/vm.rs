@@ -8,7 +8,7 @@ use crate::limits::{LimitKind, Limits, check};
 
 use super::decode::{Arg, Op, decode};
 use super::error::{Anomaly, AnomalyKind, Error, ErrorKind};
-use super::graph::{Call, Global, GlobalId, Graph, How, MemoId, Node, NodeId, Payload};
+use super::graph::{Call, Given, Global, GlobalId, Graph, How, MemoId, Node, NodeId, Payload};
 use super::opcode::code;
 use super::{numbers, text};
 
@@ -676,7 +676,34 @@ impl<'a> Vm<'a> {
         kwargs: Option<NodeId>,
     ) -> Done {
         let offset = self.relative(offset);
-        self.push(Node::Call(Box::new(Call { how, callable, args, kwargs, offset, state: None, more: None })))
+        self.push(Node::Call(Box::new(Call {
+            how,
+            callable,
+            args,
+            kwargs,
+            offset,
+            state: None,
+            more: None,
+        })))?;
+        let call = self.top()?;
+        self.give(call, args);
+        Ok(())
+    }
+
+    /// Remembers how large the containers among a call's arguments are.
+    fn give(&mut self, call: NodeId, args: NodeId) {
+        /// No function that is interpreted takes more; a tuple of a million may be given to a million calls.
+        const MOST: usize = 8;
+        let graph = &mut self.graph;
+        let Some(Node::Tuple(args)) = graph.nodes.get(args.index()) else { return };
+        for &container in args.iter().take(MOST) {
+            let items = match graph.nodes.get(container.index()) {
+                Some(Node::List(items) | Node::Set(items)) => items.len(),
+                Some(Node::Dict(items)) => items.len(),
+                _ => continue,
+            };
+            graph.given.push(Given { call, container, items });
+        }
     }
 
     fn reduce(&mut self, offset: Offset) -> Done {

@@ -265,6 +265,36 @@ fn rvc() {
 }
 
 #[test]
+fn averaged_weights_are_preferred_where_the_loader_prefers_them() {
+    let optimizer = || Map(vec![("state", Map(vec![("0", T)])), ("param_groups", V(1))]);
+    for (trained, average) in [("state_dict", "state_dict_ema"), ("model", "model_ema")] {
+        let plan = auto(Map(vec![(trained, linear()), (average, linear()), ("arch", V(1))]), average, LINEAR);
+        assert_eq!(left(&plan), [triple(trained, 2, "outside the root")]);
+        assert!(matches!(&plan.notes[0], Note::Root { writer: Some("timm"), .. }));
+    }
+    let node = Map(vec![("model", linear()), ("ema", linear()), ("opt", optimizer()), ("args", V(9))]);
+    let plan = auto(node, "ema", LINEAR);
+    assert!(matches!(&plan.notes[0], Note::Root { writer: Some("DiT"), .. }));
+}
+
+#[test]
+fn configurations_that_loaders_build_models_from_are_named() {
+    for (writer, weights, needs) in [
+        ("nanoGPT", "model", &["model_args"][..]),
+        ("ESM", "model", &["cfg"]),
+        ("GPT-SoVITS", "weight", &["config"]),
+        ("DALLE-pytorch", "weights", &["hparams", "vae_params"]),
+        ("RLlib", "weights", &["policy_spec"]),
+    ] {
+        let mut fields = vec![(weights, linear()), ("info", V(1))];
+        fields.extend(needs.iter().map(|key| (*key, V(3))));
+        let plan = auto(Map(fields), weights, LINEAR);
+        let keys = needs.iter().map(ToString::to_string).collect();
+        assert!(plan.notes.contains(&Note::Needed { writer, keys }), "{writer}: {:?}", plan.notes);
+    }
+}
+
+#[test]
 fn textual_inversion() {
     let node = Map(vec![
         ("string_to_token", Map(vec![("*", T)])),
@@ -309,6 +339,8 @@ fn generators_of_gans() {
     assert!(said(&plan).contains("(also found: G, 2 tensors; D, 2 tensors; --root G)"), "{}", said(&plan));
     let plan = auto(Map(vec![("g", linear()), ("g_ema", linear()), ("latent_avg", T)]), "g_ema", LINEAR);
     assert!(said(&plan).contains("needs latent_avg"));
+    let node = Map(vec![("ema", layer()), ("augment_pipe", layer()), ("dataset_kwargs", V(3))]);
+    auto(node, "ema", LINEAR);
 }
 
 #[test]

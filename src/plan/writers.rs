@@ -134,10 +134,10 @@ pub(super) const WRITERS: &[Writer] = &[
         needs: &["latent_avg"],
         ..ROW
     },
-    // facebookresearch/dino: --checkpoint_key defaults to the teacher.
+    // facebookresearch/dino, bytedance/ibot: --checkpoint_key defaults to the teacher.
     Writer {
         name: "DINO",
-        keys: &[&["student"], &["teacher"], &["dino_loss"]],
+        keys: &[&["student"], &["teacher"], &["dino_loss", "ibot_loss"]],
         takes: &[take(&["teacher"])],
         needs: &["args"],
         ..ROW
@@ -156,6 +156,64 @@ pub(super) const WRITERS: &[Writer] = &[
         keys: &[&["klass"], &["args"], &["kwargs"], &["state"]],
         takes: &[take(&["state"])],
         needs: &["klass", "args", "kwargs"],
+        ..ROW
+    },
+    // timm/models/_helpers.py, load_state_dict(use_ema=True): state_dict_ema, model_ema, state_dict, model. torchvision's
+    // references, ConvNeXt and k-diffusion write these keys too, and evaluate the average.
+    Writer {
+        name: "timm",
+        keys: &[&["state_dict_ema", "model_ema"], &["state_dict", "model"]],
+        takes: &[take(&["state_dict_ema", "model_ema"])],
+        ..ROW
+    },
+    // facebookresearch/DiT, download.py, find_model: checkpoint["ema"] of what train.py saves.
+    Writer {
+        name: "DiT",
+        keys: &[&["ema"], &["model"], &["opt"], &["args"]],
+        takes: &[take(&["ema"])],
+        ..ROW
+    },
+    // NVlabs/edm, generate.py: pickle.load(f)["ema"].
+    Writer {
+        name: "EDM",
+        keys: &[&["ema"], &["loss_fn", "augment_pipe", "dataset_kwargs"]],
+        takes: &[take(&["ema"])],
+        module: true,
+        ..ROW
+    },
+    // karpathy/nanoGPT, sample.py: GPTConfig(**checkpoint["model_args"]); Bark and llama2.c do the same.
+    Writer {
+        name: "nanoGPT",
+        keys: &[&["model"], &["model_args"]],
+        takes: &[take(&["model"])],
+        needs: &["model_args"],
+        ..ROW
+    },
+    // facebookresearch/esm, esm/pretrained.py: ESM-2 is built from model_data["cfg"]["model"], as fairseq's inference
+    // checkpoints are.
+    Writer { name: "ESM", keys: &[&["model"], &["cfg"]], takes: &[take(&["model"])], needs: &["cfg"], ..ROW },
+    // RVC-Boss/GPT-SoVITS, inference_webui.py: hps = dict_s2["config"], then load_state_dict(dict_s2["weight"]).
+    Writer {
+        name: "GPT-SoVITS",
+        keys: &[&["weight"], &["config"], &["info"]],
+        takes: &[take(&["weight"])],
+        needs: &["config"],
+        ..ROW
+    },
+    // lucidrains/DALLE-pytorch, generate.py: DALLE(vae=vae, **load_obj.pop("hparams")).
+    Writer {
+        name: "DALLE-pytorch",
+        keys: &[&["weights"], &["hparams"], &["vae_params"]],
+        takes: &[take(&["weights"])],
+        needs: &["hparams", "vae_params", "vae_class_name"],
+        ..ROW
+    },
+    // ray/rllib/policy/policy.py, get_state: numpy weights, and the spec that from_state builds the policy from.
+    Writer {
+        name: "RLlib",
+        keys: &[&["weights"], &["policy_spec"]],
+        takes: &[take(&["weights"])],
+        needs: &["policy_spec"],
         ..ROW
     },
 ];

@@ -227,7 +227,7 @@ impl<'a> Builder<'a> {
     /// The items of a tuple, a list, a set, or an allowlisted sequence made from one; `None` where they cannot be told.
     pub(super) fn items(&self, id: NodeId) -> Option<&'a [NodeId]> {
         let Some(call) = self.graph.call(id) else { return self.plain_items(id) };
-        if self.callable(call.callable) != Some(Callable::Sequence) {
+        if self.callable(call.callable) != Some(Callable::Sequence) || self.graph.is_changed_after(id) {
             return None;
         }
         let name = self.global_name(call.callable).map_or("", |(_, name)| name);

@@ -75,6 +75,11 @@ pub enum ErrorKind {
     /// Something changed on an object that does not change so.
     #[error("items or state set where the class takes none")]
     Changed,
+    /// A list or dictionary that was changed after the call took what was in it.
+    #[error(
+        "an argument was changed after the call: Python sees what it held before, other readers what it holds now"
+    )]
+    ChangedAfter,
     /// Data of another length than shape and element type ask for.
     #[error("{got} bytes of data, {expected} expected")]
     DataLength {

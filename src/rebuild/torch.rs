@@ -54,6 +54,9 @@ impl<'a> Builder<'a> {
         }
         let call = graph.call(id)?;
         let Some(callable) = self.callable(call.callable) else { return self.named_data(call, depth) };
+        if graph.is_changed_after(id) {
+            return Some(Err(ErrorKind::ChangedAfter));
+        }
         if callable == Callable::LoadFromBytes {
             return Some(self.bare_storage_tensor(id));
         }

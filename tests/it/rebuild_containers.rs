@@ -1,8 +1,10 @@
 //! Containers: what their users would see in them, under which names, with nothing lost.
 
+use depickle::rebuild::ErrorKind;
+
 use crate::asm::Op::*;
 use crate::asm::*;
-use crate::support::{How, rebuild, rebuild_with};
+use crate::support::{How, rebuild, rebuild_error, rebuild_with};
 
 fn t() -> Part {
     tensor("0", 1)
@@ -184,4 +186,30 @@ fn a_lone_tensor_and_no_tensor_at_all() {
     assert_eq!(none.names(), [""; 0]);
     assert_eq!(none.values(), [(String::new(), "list".to_owned(), 3)]);
     assert!(rebuild(&dict(&[])).rebuilt.tree.is_empty());
+}
+
+/// `callable(L)`, where something is appended to the list `L` after the call.
+fn changed_after(module: &str, name: &str, first: Part, later: Part) -> Part {
+    let changed = asm![BinGet(0), later, Append, Pop];
+    asm![Global(module, name), EmptyList, BinPut(0), first, Append, Tuple1, Reduce, changed]
+}
+
+#[test]
+fn a_list_that_is_changed_after_it_was_copied_is_refused() {
+    let pair = |key: &str| tuple(&[text(key), tensor("0", 1)]);
+    for (module, name) in [("collections", "OrderedDict"), ("builtins", "dict"), ("builtins", "tuple")] {
+        let error = rebuild_error(&changed_after(module, name, pair("a"), pair("b")));
+        assert!(matches!(error, ErrorKind::ChangedAfter), "{name}: {error}");
+    }
+    // A shape that grew after it was taken.
+    let size = changed_after("torch", "Size", int(2), int(2));
+    let args = [storage("FloatStorage", "0", 4), int(0), size, ints(&[2, 1]), asm![NewFalse], no_hooks()];
+    let error = rebuild_error(&reduce("torch._utils", "_rebuild_tensor_v2", &args));
+    assert!(matches!(error, ErrorKind::Argument { position: 2, .. }), "{error}");
+    // A class that is not interpreted may keep the list itself, and honest ones do.
+    let kept = changed_after("argparse", "Namespace", tensor("0", 1), tensor("1", 1));
+    assert_eq!(rebuild(&kept).names().len(), 2);
+    // Before the call all is fair.
+    let before = asm![Global("collections", "OrderedDict"), list(&[pair("a"), pair("b")]), Tuple1, Reduce];
+    assert_eq!(rebuild(&before).names(), ["a", "b"]);
 }
