@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use depickle::plan::{Aliases, NameRule};
 use depickle::tensor::Dtype;
 
+use super::custody::CustodyArgs;
 use super::sign::{SignArgs, SignModelArgs, SignatureArgs, VerifyModelArgs};
 
 /// The program.
@@ -103,6 +104,9 @@ pub(crate) struct ConvertArgs {
 
     #[command(flatten, next_help_heading = "Trust")]
     pub(crate) policy: PolicyArgs,
+
+    #[command(flatten)]
+    pub(crate) custody: CustodyArgs,
 
     /// Where to write the manifest [default: <stem>.manifest.json beside the output]
     #[arg(long, value_name = "PATH", conflicts_with = "no_manifest")]

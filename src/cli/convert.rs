@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,6 +17,7 @@ use depickle::{Error, ErrorKind, plan};
 
 use super::again::Again;
 use super::args::{ConvertArgs, TrustArgs};
+use super::custody;
 use super::exit::Exit;
 use super::explain::{cause, explain, unknown_names};
 use super::inputs::{self, Input, Source};
@@ -41,7 +42,10 @@ pub(crate) fn run(args: &ConvertArgs, arguments: &[OsString], printer: &mut Prin
     }
     let prepared = inputs::find(&args.inputs).and_then(|inputs| {
         let writes = |job: &Job| would_write(job, &options);
-        Ok((assign(inputs.all, args, &writes)?, inputs.skipped))
+        let jobs = assign(inputs.all, args, &writes)?;
+        let counts = |job: &&Job| !job.input.is_found() || writes(job);
+        options.documents = custody::documents(args, || jobs.iter().filter(counts).count())?;
+        Ok((jobs, inputs.skipped))
     });
     let (jobs, skipped) = match prepared {
         Ok(prepared) => prepared,
@@ -63,13 +67,15 @@ pub(crate) fn run(args: &ConvertArgs, arguments: &[OsString], printer: &mut Prin
         summary: Summary::default(),
         records: Vec::new(),
         refused: Refused::default(),
+        files: Vec::new(),
     };
     run.summary.add(Outcome::Converted, 0);
     run.summary.add(Outcome::Skipped, skipped);
     for job in &jobs {
         run.job(job);
     }
-    run.finish()
+    let recorded = run.record_sums(args);
+    Exit::of_several([run.finish(), recorded])
 }
 
 fn options(args: &ConvertArgs) -> Options {
@@ -130,6 +136,8 @@ struct Run<'a> {
     summary: Summary,
     records: Vec<ConvertRecord>,
     refused: Refused,
+    /// What was written, with its digests.
+    files: Vec<(PathBuf, String)>,
 }
 
 /// What was refused for unknown names alone.
@@ -149,6 +157,7 @@ impl Run<'_> {
             Ok(Some(converted)) => {
                 self.say(&job.input, &converted, begun);
                 self.record(&job.input, Exit::Done, None, converted.manifest.as_deref());
+                self.files.extend(converted.files);
                 Outcome::Converted
             }
             Err(error) => self.failed(job, &error),
@@ -276,6 +285,21 @@ impl Run<'_> {
         });
         for line in columns(&rows.collect::<Vec<_>>(), &[Align::Left; 3]) {
             self.printer.result(line);
+        }
+    }
+
+    /// Lists what was written in the folder of `-o`, unless that was done with other documents.
+    fn record_sums(&mut self, args: &ConvertArgs) -> Exit {
+        if self.options.documents.is_some() {
+            return Exit::Done;
+        }
+        match custody::record_sums(args, &self.files) {
+            Ok(()) => Exit::Done,
+            Err(error) => {
+                self.printer.error(bounded(&error.to_string(), 2_000));
+                let (path, kind) = (error.path.display().to_string(), ErrorKind::Output(error));
+                Error { path, kind: Box::new(kind) }.class().into()
+            }
         }
     }
 

@@ -4,6 +4,7 @@ mod again;
 mod args;
 mod completions;
 mod convert;
+mod custody;
 mod diff;
 mod disasm;
 mod exit;

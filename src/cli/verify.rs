@@ -32,8 +32,10 @@ pub(crate) fn run(args: &VerifyArgs, printer: &mut Printer) -> Exit {
         }
         Ok(report) => Some(report),
     };
-    if let Some(report) = &report {
-        signature.require(Path::new(&report.manifest));
+    if let Some(report) = &report
+        && let Err(error) = signature.check_manifest(Path::new(&report.manifest))
+    {
+        return failed(&args.path, error.into(), printer);
     }
     if printer.is_json() {
         printer.document(&document(report.as_ref(), &signature));

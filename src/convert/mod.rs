@@ -1,5 +1,6 @@
 //! The whole pipeline: open, plan, write, record.
 
+mod documents;
 mod record;
 mod target;
 
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use crate::bytes::ReadAt;
 use crate::checkpoint::{self, OpenOptions, Opened};
+use crate::custody::documents::Documents;
 use crate::error::{Error, ErrorKind};
 use crate::output::{self, Item, Staged, WriteOptions, Written};
 use crate::plan::{self, Note, Plan};
@@ -37,6 +39,8 @@ pub struct Options {
     pub force: bool,
     /// Does everything but write.
     pub dry_run: bool,
+    /// Documents beside the manifest, which they need; none where `None`. The folder should hold nothing else.
+    pub documents: Option<Documents>,
 }
 
 /// Where the manifest goes.
@@ -60,6 +64,8 @@ pub struct Converted {
     pub manifest: Option<PathBuf>,
     /// The values that are no tensors, if they were written.
     pub metadata: Option<PathBuf>,
+    /// The outputs with their digests, and the manifest; empty without one.
+    pub files: Vec<(PathBuf, String)>,
     /// Tensors in the output.
     pub tensors: u64,
     /// Names that were recorded instead of written.
@@ -178,15 +184,19 @@ impl Job<'_> {
         drop(items);
         let sidecar = metadata.as_ref().map(|staged| self.write_values(staged)).transpose().map_err(fail)?;
         let manifest_path = manifest.as_ref().map(|staged| staged.target().to_owned());
+        let (mut documents, mut files) = (Vec::new(), Vec::new());
         if let Some(manifest) = &manifest {
             let (job, written, sidecar) = (&self, &written, sidecar.as_ref());
-            record::Record { job, written, sidecar, name, output }.write(manifest)?;
+            let recorded = record::Record { job, written, sidecar, name, output }.write(manifest)?;
+            documents = documents::Making { job, name, manifest: manifest.target() }.stage(&recorded)?;
+            files = recorded.files(folder_of(output), manifest.target());
         }
         // The manifest last: where it stands, all that it tells of stands.
-        for staged in std::iter::once(weights).chain(metadata).chain(manifest) {
+        for staged in std::iter::once(weights).chain(metadata).chain(documents).chain(manifest) {
             staged.commit(force).map_err(fail)?;
         }
         let mut summary = self.summary(output);
+        summary.files = files;
         summary.manifest = manifest_path;
         summary.bytes = written.size;
         summary.claim = self.claim(Some(&written));
@@ -289,6 +299,7 @@ impl Job<'_> {
             output: output.to_owned(),
             manifest: None,
             metadata: self.metadata_path(output),
+            files: Vec::new(),
             tensors: crate::bytes::length(self.plan.tensors.len()),
             aliases: crate::bytes::length(self.plan.aliases.len()),
             left_out: self.plan.left_out.clone(),

@@ -1,10 +1,11 @@
 //! From a finished conversion to its manifest.
 
 use std::io::{BufWriter, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::bytes::ReadAt;
 use crate::checkpoint::{PickleInfo, SourceFile};
+use crate::custody::Hashing;
 use crate::custody::{
     Accounted, AliasRecord, Digests, EncodingRecord, GlobalRecord, Inside, Lazy, LeftOutRecord, Manifest,
     OptionsRecord, OutputRecord, PickleRecord, Piece, Region, SCHEMA, SourceRecord, Target, TensorRecord,
@@ -26,9 +27,27 @@ pub(super) struct Record<'a> {
     pub(super) output: &'a Path,
 }
 
+/// A manifest that was written.
+pub(super) struct Recorded {
+    /// What it says, but of tensors.
+    pub(super) manifest: Manifest<(), ()>,
+    /// Of its bytes.
+    pub(super) sha256: String,
+}
+
+impl Recorded {
+    /// The outputs in their folder, and the manifest, with their digests.
+    pub(super) fn files(&self, folder: &Path, manifest: &Path) -> Vec<(PathBuf, String)> {
+        let outputs = self.manifest.outputs.iter();
+        let outputs = outputs.map(|output| (folder.join(&output.path), output.sha256.clone()));
+        outputs.chain(std::iter::once((manifest.to_owned(), self.sha256.clone()))).collect()
+    }
+}
+
 impl Record<'_> {
-    /// Writes the manifest. Tensors are recorded one by one, so that a million take no memory of their own.
-    pub(super) fn write(&self, to: &Staged) -> Result<(), Error> {
+    /// Writes the manifest, and gives it without its tensors, and its digest. Tensors are recorded one by one, so that a
+    /// million take no memory of their own.
+    pub(super) fn write(&self, to: &Staged) -> Result<Recorded, Error> {
         let plan = &self.job.plan;
         let output = file_name(self.output)?;
         let opened = &self.job.opened;
@@ -69,9 +88,11 @@ impl Record<'_> {
             let kind = output::ErrorKind::Write(error);
             Error::new(self.name, output::Error { path: to.target().to_owned(), kind })
         };
-        let mut writer = BufWriter::with_capacity(1 << 20, to.file());
+        let mut writer = BufWriter::with_capacity(1 << 20, Hashing::new(to.file()));
         serde_json::to_writer_pretty(&mut writer, &manifest).map_err(|e| fail(e.into()))?;
-        writer.write_all(b"\n").and_then(|()| writer.flush()).map_err(fail)
+        writer.write_all(b"\n").map_err(fail)?;
+        let hashing = writer.into_inner().map_err(|error| fail(error.into_error()))?;
+        Ok(Recorded { manifest: manifest.without_tensors(), sha256: hashing.digest() })
     }
 
     /// The weights, and the values beside them.

@@ -48,6 +48,36 @@ pub(super) fn digest_of(file: &FileSource, span: Span) -> io::Result<String> {
     Ok(hex(&hasher.finalize()))
 }
 
+/// Passes bytes on and hashes them.
+#[derive(Debug)]
+pub(crate) struct Hashing<W> {
+    to: W,
+    hasher: Sha256,
+}
+
+impl<W: io::Write> Hashing<W> {
+    pub(crate) fn new(to: W) -> Self {
+        Self { to, hasher: Sha256::new() }
+    }
+
+    /// SHA-256 of what was written, in hexadecimal.
+    pub(crate) fn digest(self) -> String {
+        hex(&self.hasher.finalize())
+    }
+}
+
+impl<W: io::Write> io::Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let n = self.to.write(bytes)?;
+        self.hasher.update(bytes.get(..n).unwrap_or_default());
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

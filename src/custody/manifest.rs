@@ -41,6 +41,26 @@ pub struct Manifest<T = Vec<TensorRecord>, A = Vec<AliasRecord>> {
     pub claim: String,
 }
 
+impl<T, A> Manifest<T, A> {
+    /// The same without its tensors, for documents that are not about them.
+    pub fn without_tensors(self) -> Manifest<(), ()> {
+        Manifest {
+            schema: self.schema,
+            tool: self.tool,
+            options: self.options,
+            sources: self.sources,
+            tensors: (),
+            aliases: (),
+            left_out: self.left_out,
+            values_left_out: self.values_left_out,
+            left_out_files: self.left_out_files,
+            outputs: self.outputs,
+            digests: self.digests,
+            claim: self.claim,
+        }
+    }
+}
+
 /// Every option that changes bytes.
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -1,14 +1,18 @@
 //! Documents that say where every byte came from and went to, and what can be checked with them.
 
 mod digest;
+pub mod documents;
 mod manifest;
 #[cfg(feature = "sign")]
 pub mod oms;
 mod statement;
+#[cfg(feature = "sign")]
+mod strict;
 mod verify;
 
 pub use crate::accounting::{Accounted, Inside};
 pub use crate::report::Tool;
+pub(crate) use digest::Hashing;
 pub use digest::TensorSet;
 pub(crate) use manifest::Lazy;
 pub use manifest::{

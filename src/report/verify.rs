@@ -27,7 +27,7 @@ pub struct Verification {
 /// Something that does not match.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Mismatch {
-    /// `files`, `tensors` or `signature`.
+    /// `files`, `tensors`, `signature` or `provenance`.
     pub level: &'static str,
     /// Name of the file or tensor.
     pub name: String,

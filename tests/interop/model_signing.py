@@ -1,10 +1,11 @@
 """depickle and the reference implementation of OpenSSF Model Signing check each other's signatures.
 
-    python tests/interop/model_signing.py [--depickle target/debug/depickle] [--suite FOLDER]
+    python tests/interop/model_signing.py [--depickle target/debug/depickle] [--suite FOLDER] [--spec FOLDER]
 
 Installs `model-signing` in an environment of its own (needs a network), signs folders with either, and checks them with
 both. With --suite, a checkout of https://github.com/sampras343/model-signing-conformance, runs that suite too, with
-`depickle sign-model` and `verify-model` as its adapter. Ends with the number of checks that passed and failed.
+`depickle sign-model` and `verify-model` as its adapter, and its schemas from --spec, a checkout of
+https://github.com/ossf/model-signing-spec, or from there. Ends with the number of checks that passed and failed.
 """
 
 import argparse
@@ -17,8 +18,8 @@ import venv
 
 # The package does not declare that it needs pyOpenSSL.
 PACKAGES = ["model-signing==1.1.1", "pyOpenSSL==26.4.0"]
-SUITE = ["pytest>=8", "pytest-json-report", "jsonschema>=4.20", "referencing>=0.31",
-         "oms-schemas @ git+https://github.com/ossf/model-signing-spec.git"]
+SUITE = ["pytest>=8", "pytest-json-report", "jsonschema>=4.20", "referencing>=0.31"]
+SPEC = "git+https://github.com/ossf/model-signing-spec.git"
 FIXTURES = pathlib.Path(__file__).parent.parent / "fixtures" / "signing"
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
@@ -121,11 +122,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--depickle", default=ROOT / "target/debug/depickle", type=pathlib.Path)
     parser.add_argument("--suite", type=pathlib.Path)
+    parser.add_argument("--spec", type=pathlib.Path)
     args = parser.parse_args()
+    spec = str(args.spec.resolve()) if args.spec else SPEC
     depickle, checks = args.depickle.resolve(), Checks()
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        python = environment(folder / "venv", PACKAGES + (SUITE if args.suite else []))
+        python = environment(folder / "venv", PACKAGES + ([*SUITE, spec] if args.suite else []))
         cross_check(checks, depickle, [python, "-m", "model_signing"], folder)
         if args.suite:
             conformance(checks, depickle, python, args.suite.resolve(), folder)

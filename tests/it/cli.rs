@@ -128,8 +128,10 @@ fn outputs_go_where_they_are_sent() {
         made,
         [
             "a/b/c.safetensors",
+            "d/SHA256SUMS",
             "d/good.safetensors",
             "e/m.json",
+            "f/SHA256SUMS",
             "f/stdin.manifest.json",
             "f/stdin.safetensors",
             "sub/training.pt"
@@ -185,7 +187,13 @@ fn a_folder_is_converted_file_by_file() {
     let out = folder.path().join("out");
     assert_eq!(
         files(&out),
-        ["good.manifest.json", "good.safetensors", "sub/training.manifest.json", "sub/training.safetensors"]
+        [
+            "SHA256SUMS",
+            "good.manifest.json",
+            "good.safetensors",
+            "sub/training.manifest.json",
+            "sub/training.safetensors"
+        ]
     );
     // Sources are named from the folder that was given.
     for (manifest, source) in [("good", "good.pth"), ("sub/training", "sub/training.pt")] {
@@ -325,7 +333,8 @@ fn values_are_written_beside_the_output_when_they_are_asked_for() {
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(!ran.err.contains("not written"), "{ran:?}");
     let out = folder.path().join("out");
-    assert_eq!(files(&out), ["training.manifest.json", "training.metadata.json", "training.safetensors"]);
+    let all = ["SHA256SUMS", "training.manifest.json", "training.metadata.json", "training.safetensors"];
+    assert_eq!(files(&out), all);
     assert!(depickle(&out, &["verify", "training.safetensors"]).out.contains("files    2 of 2 match"));
     // One that exists is not replaced, and nothing is left behind.
     for name in ["training.manifest.json", "training.safetensors"] {
@@ -334,11 +343,11 @@ fn values_are_written_beside_the_output_when_they_are_asked_for() {
     let ran = depickle(folder.path(), &["sub/training.pt", "--metadata", "-o", "out", "--no-manifest"]);
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("training.metadata.json: exists already"), "{ran:?}");
-    assert_eq!(files(&out), ["training.metadata.json"]);
+    assert_eq!(files(&out), ["SHA256SUMS", "training.metadata.json"]);
     let ran =
         depickle(folder.path(), &["sub/training.pt", "--metadata", "-o", "out", "--no-manifest", "--force"]);
     assert_eq!(ran.code, 0, "{ran:?}");
-    assert_eq!(files(&out), ["training.metadata.json", "training.safetensors"]);
+    assert_eq!(files(&out), ["SHA256SUMS", "training.metadata.json", "training.safetensors"]);
     // Two outputs of one name.
     let arguments = ["good.pth", "--metadata", "-o", "x.safetensors", "--manifest", "x.metadata.json"];
     let ran = depickle(folder.path(), &arguments);

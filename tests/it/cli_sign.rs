@@ -19,7 +19,7 @@ fn signed() -> (TempDir, PathBuf) {
     fs::copy(source, folder.path().join("good.pth")).unwrap();
     assert_eq!(depickle(folder.path(), &["convert", "good.pth", "-o", "out", "--quiet"]).code, 0);
     let ran = depickle(folder.path(), &["sign", "out", "--key", &key("p256.key")]);
-    assert_eq!((ran.code, ran.out.as_str()), (0, "out/model.sig  2 files signed\n"), "{ran:?}");
+    assert_eq!((ran.code, ran.out.as_str()), (0, "out/model.sig  3 files signed\n"), "{ran:?}");
     let out = folder.path().join("out");
     (folder, out)
 }
@@ -32,7 +32,7 @@ fn a_folder_is_signed_once_and_again_the_same() {
     assert_eq!(ran.code, 2);
     assert!(ran.err.contains("exists already") && ran.err.contains("--force"), "{ran:?}");
     let ran = depickle(folder.path(), &["sign", "out", "--key", &key("p256.key"), "--force", "--json"]);
-    assert_eq!((ran.code, ran.json()["files"].as_u64()), (0, Some(2)), "{ran:?}");
+    assert_eq!((ran.code, ran.json()["files"].as_u64()), (0, Some(3)), "{ran:?}");
     assert_eq!(fs::read(out.join("model.sig")).unwrap(), first);
     // The same key, encrypted.
     let encrypted = key("encrypted.key");
@@ -44,7 +44,7 @@ fn a_folder_is_signed_once_and_again_the_same() {
     let ran = depickle(folder.path(), &[&arguments[..], &["--password-file", "password"]].concat());
     assert_eq!((ran.code, fs::read(out.join("model.sig")).unwrap()), (0, first), "{ran:?}");
     let names: Vec<_> = fs::read_dir(out).unwrap().collect();
-    assert_eq!(names.len(), 3, "{names:?}");
+    assert_eq!(names.len(), 4, "{names:?}");
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn every_way_to_a_signed_folder_checks_it() {
     for path in ["out", "out/good.safetensors", "out/good.manifest.json"] {
         let ran = depickle(folder.path(), &["verify", path, "--key", &key("p256.pub")]);
         assert_eq!(ran.code, 0, "{path}: {ran:?}");
-        assert!(ran.out.contains("  signature  2 of 2 files match, signed by the key "), "{ran:?}");
+        assert!(ran.out.contains("  signature  3 of 3 files match, signed by the key "), "{ran:?}");
         assert!(ran.out.contains("tensors  9 of 9 match"), "{ran:?}");
     }
     let ran = depickle(folder.path(), &["verify", "out", "--key", &key("p256.pub"), "--json"]);

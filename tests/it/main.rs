@@ -32,6 +32,7 @@ mod container_zip;
 mod container_zip_directory;
 mod convert_fixtures;
 mod corpus;
+mod custody;
 mod diff;
 mod disasm;
 mod embedded;

@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use depickle::custody::documents::{
+    self, ENVELOPE, PREDICATE, ProvenanceFault, ProvenanceReport, check_provenance,
+};
 use depickle::custody::find_manifest;
 use depickle::custody::oms::{
     self, Certificate, Error, Fault, Profile, PublicKey, Roots, SIGNATURE, Trust, Verified, VerifyOptions,
@@ -13,8 +16,9 @@ use super::args::SignatureArgs;
 use crate::cli::sanitize::{bounded, sanitize};
 use crate::cli::text::length;
 
-/// The name of the level.
+/// The names of the levels.
 const NAME: &str = "signature";
+const PROVENANCE: &str = "provenance";
 
 /// What the signature level showed.
 #[derive(Debug)]
@@ -24,6 +28,7 @@ pub(crate) struct Level {
     pub(crate) is_alone: bool,
     path: PathBuf,
     signer: String,
+    provenance: Option<ProvenanceReport>,
 }
 
 /// What became of the signature.
@@ -51,7 +56,13 @@ impl Level {
         let Some((trust, signer)) = trust(args)? else {
             let is_there = signature.is_file();
             let state = if is_there { Signature::NotChecked } else { Signature::Unsigned };
-            return Ok(Self { signature: state, is_alone, path: signature, signer: String::new() });
+            return Ok(Self {
+                signature: state,
+                is_alone,
+                path: signature,
+                signer: String::new(),
+                provenance: None,
+            });
         };
         let options =
             VerifyOptions { ignore: args.ignore_paths.clone(), ignore_unsigned: args.ignore_unsigned_files };
@@ -60,11 +71,26 @@ impl Level {
             Err(Error::Fault { fault, .. }) => Signature::Bad(fault),
             Err(error) => return Err(error),
         };
-        Ok(Self { signature: state, is_alone, path: signature, signer })
+        Ok(Self { signature: state, is_alone, path: signature, signer, provenance: None })
     }
 
-    /// A manifest that is not signed proves nothing.
-    pub(crate) fn require(&mut self, manifest: &Path) {
+    /// Checks what the folder of a manifest has besides: a manifest that is not signed proves nothing, and a provenance has
+    /// to be about these outputs.
+    ///
+    /// # Errors
+    /// Where a file cannot be read.
+    pub(crate) fn check_manifest(&mut self, manifest: &Path) -> Result<(), Error> {
+        self.require(manifest);
+        let signed = match &self.signature {
+            Signature::Good(verified) => Some(verified),
+            _ => None,
+        };
+        let io = |error| Error::Io { path: manifest.to_owned(), error };
+        self.provenance = check_provenance(manifest, signed).map_err(io)?;
+        Ok(())
+    }
+
+    fn require(&mut self, manifest: &Path) {
         let Signature::Good(verified) = &mut self.signature else { return };
         let name = manifest.file_name().unwrap_or_default().to_string_lossy();
         let known = verified.mismatches.iter().any(|(known, _)| *known == name);
@@ -90,11 +116,27 @@ impl Level {
 
     /// Whether nothing speaks against it.
     pub(crate) fn is_match(&self) -> bool {
-        self.state() != "bad"
+        self.state() != "bad" && self.provenance.iter().all(|report| report.mismatches.is_empty())
     }
 
     /// What does not match.
     pub(crate) fn mismatches(&self) -> Vec<Mismatch> {
+        let mut all = self.of_signature();
+        all.extend(self.of_provenance());
+        all
+    }
+
+    fn of_provenance(&self) -> Vec<Mismatch> {
+        let mismatches = self.provenance.iter().flat_map(|report| &report.mismatches);
+        let one = |(name, fault): &(&str, ProvenanceFault)| Mismatch {
+            level: PROVENANCE,
+            name: (*name).to_owned(),
+            mismatch: fault.to_string(),
+        };
+        mismatches.map(one).collect()
+    }
+
+    fn of_signature(&self) -> Vec<Mismatch> {
         let one = |name: &str, mismatch: String| Mismatch { level: NAME, name: name.to_owned(), mismatch };
         match &self.signature {
             Signature::Unsigned | Signature::NotChecked => Vec::new(),
@@ -122,21 +164,34 @@ impl Level {
                 format!("  {NAME}  {right} of {all} files match, signed by {}", bounded(signer, 200))
             }
         };
-        let wrong = self
-            .mismatches()
-            .into_iter()
-            .map(|wrong| format!("    {}: {}", bounded(&wrong.name, 400), bounded(&wrong.mismatch, 1_000)));
-        std::iter::once(first).chain(wrong).collect()
+        let mut lines = vec![first];
+        lines.extend(self.of_signature().iter().map(line));
+        lines.extend(self.provenance.as_ref().map(|report| {
+            let state = match (report.mismatches.as_slice(), report.is_signed) {
+                ([], true) => "matches, and is signed",
+                ([], false) => "matches, unsigned",
+                _ => "does not match",
+            };
+            format!("  {PROVENANCE}  {state}")
+        }));
+        lines.extend(self.of_provenance().iter().map(line));
+        lines
     }
 
     /// What lies in the folder and is not covered, in a line.
     pub(crate) fn note(&self) -> Option<String> {
         let Signature::Good(verified) = &self.signature else { return None };
-        if verified.ignored.is_empty() {
-            return None;
-        }
-        Some(format!("not covered by the signature: {}", bounded(&verified.ignored.join(", "), 1_000)))
+        // A provenance has its own level.
+        let own = |name: &&String| [documents::PROVENANCE, PREDICATE, ENVELOPE].contains(&name.as_str());
+        let ignored = verified.ignored.iter().filter(|name| self.provenance.is_none() || !own(name));
+        let ignored: Vec<&str> = ignored.map(String::as_str).collect();
+        let list = ignored.join(", ");
+        (!ignored.is_empty()).then(|| format!("not covered by the signature: {}", bounded(&list, 1_000)))
     }
+}
+
+fn line(wrong: &Mismatch) -> String {
+    format!("    {}: {}", bounded(&wrong.name, 400), bounded(&wrong.mismatch, 1_000))
 }
 
 /// What is signed, and the folder in which the signature is looked for: the folder of a manifest or of an output that has

@@ -5,11 +5,12 @@ use base64ct::{Base64, Encoding};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::custody::strict;
+
 use super::certificate::Certificate;
 use super::dsse::Envelope;
 use super::error::Fault;
 use super::keys::PublicKey;
-use super::strict;
 
 /// `mediaType` of a bundle.
 const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.bundle.v0.3+json";

@@ -7,9 +7,10 @@ use base64ct::{Base64, Encoding};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::custody::strict;
+
 use super::error::Fault;
 use super::keys::{KeyError, PrivateKey, PublicKey};
-use super::strict;
 
 /// `payloadType` of a statement.
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";

@@ -24,7 +24,6 @@ mod legacy;
 mod pem;
 mod predicate;
 mod sign;
-mod strict;
 mod verify;
 
 pub use certificate::Certificate;
@@ -33,7 +32,7 @@ pub use dsse::{Envelope, sign_statement, verify_envelope};
 pub use error::{Error, Fault};
 pub use folder::Stray;
 pub use keys::{KeyError, PrivateKey, PublicKey};
-pub use sign::{SignOptions, Signed, sign};
+pub use sign::{SignOptions, Signed, sign, sign_files};
 pub use verify::{Mismatch, Trust, Verified, VerifyOptions, verify};
 
 /// The name under which a signature stands in the folder that it signs.

@@ -1,10 +1,11 @@
 //! Signs a folder.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use crate::custody::statement::{Statement, Subject};
 
+use super::SIGNATURE;
 use super::bundle::Bundle;
 use super::certificate::Certificate;
 use super::dsse::Envelope;
@@ -63,20 +64,48 @@ pub fn sign(folder: &Path, key: &PrivateKey, options: &SignOptions) -> Result<Si
         return Err(Error::Empty(folder.to_owned()));
     }
     let files = hash(&contents.files)?;
-    let root = root(&files);
     // Informational; the root of a file system has none.
     let name = absolute.file_name().and_then(|name| name.to_str()).unwrap_or("model");
-    let predicate = Predicate::new(&files, contents.linked, ignored);
-    let statement = Statement::new(vec![Subject::sha256(name, &root)], PREDICATE_TYPE, predicate);
-    let bundle = bundle(&statement, key, &options.certificates)
-        .map_err(|error| Error::Key { path: options.signature.clone(), error })?;
-    let other = root_by_components(&files);
-    Ok(Signed {
-        bundle: bundle.to_bytes(),
-        files: crate::bytes::length(files.len()),
-        root_by_components: (other != root).then_some(other),
-        root,
-    })
+    let claim = Claim { name, files: &files, linked: contents.linked, ignored };
+    claim
+        .sign(key, &options.certificates)
+        .map_err(|error| Error::Key { path: options.signature.clone(), error })
+}
+
+/// Signs files whose digests are known, in a folder of this name; besides them there may be those that are `ignored`.
+///
+/// # Errors
+/// Those of the key.
+pub fn sign_files(
+    folder: &str,
+    files: &BTreeMap<String, String>,
+    ignored: BTreeSet<String>,
+    key: &PrivateKey,
+) -> Result<Signed, KeyError> {
+    let always = ALWAYS_IGNORED.iter().chain([&SIGNATURE]).map(|name| (*name).to_owned());
+    Claim { name: folder, files, linked: false, ignored: always.chain(ignored).collect() }.sign(key, &[])
+}
+
+/// What is to be signed.
+struct Claim<'a> {
+    name: &'a str,
+    files: &'a BTreeMap<String, String>,
+    linked: bool,
+    ignored: BTreeSet<String>,
+}
+
+impl Claim<'_> {
+    fn sign(self, key: &PrivateKey, certificates: &[Certificate]) -> Result<Signed, KeyError> {
+        let (root, other) = (root(self.files), root_by_components(self.files));
+        let predicate = Predicate::new(self.files, self.linked, self.ignored);
+        let statement = Statement::new(vec![Subject::sha256(self.name, &root)], PREDICATE_TYPE, predicate);
+        Ok(Signed {
+            bundle: bundle(&statement, key, certificates)?.to_bytes(),
+            files: crate::bytes::length(self.files.len()),
+            root_by_components: (other != root).then_some(other),
+            root,
+        })
+    }
 }
 
 fn bundle(

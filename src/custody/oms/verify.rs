@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::bytes::{FileSource, ReadAt, Span, read_vec};
 use crate::custody::statement::{STATEMENT_TYPE, Statement};
+use crate::custody::strict;
 
 use super::bundle::Bundle;
 use super::chain::{Profile, Roots};
@@ -17,7 +18,6 @@ use super::hash::hash;
 use super::keys::PublicKey;
 use super::legacy;
 use super::predicate::{ALWAYS_IGNORED, PREDICATE_TYPE, Predicate, Serialization, root, root_by_components};
-use super::strict;
 
 /// The largest signature that is read: one over a hundred thousand files has about 30 MB.
 const LARGEST: u64 = 256 << 20;
@@ -44,6 +44,8 @@ pub struct VerifyOptions {
 /// A good signature, and how the files compare with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
+    /// The key that it was made with.
+    pub key: PublicKey,
     /// The digest over all files, as it was signed.
     pub root: String,
     /// The files that are signed, with their digests.
@@ -114,6 +116,7 @@ fn read(signature: &Path) -> std::io::Result<Result<Vec<u8>, Fault>> {
 
 /// What a good signature states.
 struct Claim {
+    key: PublicKey,
     root: String,
     files: BTreeMap<String, String>,
     allow_symlinks: bool,
@@ -137,10 +140,10 @@ impl Claim {
             }
             payload => payload?,
         };
-        Self::from_statement(&payload, profile)
+        Self::from_statement(&payload, key, profile)
     }
 
-    fn from_statement(payload: &[u8], profile: Profile) -> Result<Self, Fault> {
+    fn from_statement(payload: &[u8], key: PublicKey, profile: Profile) -> Result<Self, Fault> {
         let json = |error| Fault::Json { part: "statement", error };
         let statement: Statement<Value> = strict::from_slice(payload).map_err(json)?;
         let Statement { statement_type, subject, predicate_type, predicate } = statement;
@@ -149,7 +152,7 @@ impl Claim {
         }
         if predicate_type == legacy::PREDICATE_TYPE && profile == Profile::Compatible {
             let files = legacy::files(&subject)?;
-            return Ok(Self { root: root(&files), files, allow_symlinks: false, ignored: Vec::new() });
+            return Ok(Self { key, root: root(&files), files, allow_symlinks: false, ignored: Vec::new() });
         }
         if predicate_type != PREDICATE_TYPE {
             let (field, found, expected) = ("predicateType", predicate_type, PREDICATE_TYPE);
@@ -164,7 +167,7 @@ impl Claim {
             return Err(Fault::Root { stated, computed });
         }
         let Serialization { allow_symlinks, ignore_paths, .. } = predicate.serialization;
-        Ok(Self { root: stated, files, allow_symlinks, ignored: ignore_paths })
+        Ok(Self { key, root: stated, files, allow_symlinks, ignored: ignore_paths })
     }
 
     /// Compares the files that are there with those that were signed.
@@ -193,6 +196,7 @@ impl Claim {
             mismatches.extend(strays.map(|(name, stray)| (name.clone(), Mismatch::Stray(*stray))));
         }
         Ok(Verified {
+            key: self.key,
             root: self.root,
             files: self.files,
             mismatches: mismatches.into_iter().collect(),
