@@ -37,6 +37,8 @@ pub struct Limits {
     pub expanded: u64,
     /// Members of one archive.
     pub entries: usize,
+    /// Levels of checkpoints inside each other: `torch.save` to a buffer, the bytes of which are saved again.
+    pub nested: usize,
     /// Dimensions of one tensor (torch allows 64).
     pub rank: usize,
     /// Bytes of indices that are read to check the sparse and nested tensors of one source. Stops a million tensors
@@ -60,6 +62,7 @@ impl Default for Limits {
             expanded_free: 256 << 20,
             expanded: 1 << 40,
             entries: 10_000_000,
+            nested: 3,
             rank: 64,
             index_bytes: 16 << 30,
         }
@@ -94,6 +97,8 @@ pub enum LimitKind {
     Expanded,
     /// [`Limits::entries`]
     Entries,
+    /// [`Limits::nested`]
+    Nested,
     /// [`Limits::rank`]
     Rank,
     /// [`Limits::index_bytes`]
@@ -115,6 +120,7 @@ impl std::fmt::Display for LimitKind {
             Self::InflateRatio => "inflation ratio",
             Self::Expanded => "expanded bytes",
             Self::Entries => "archive members",
+            Self::Nested => "levels of checkpoints inside each other",
             Self::Rank => "tensor dimensions",
             Self::IndexBytes => "bytes of indices",
         })

@@ -2,7 +2,6 @@
 
 mod cursor;
 mod file;
-mod joined;
 mod part;
 mod source;
 mod span;
@@ -12,7 +11,6 @@ pub use cursor::{Cursor, Error, ErrorKind};
 pub use file::FileSource;
 #[cfg(feature = "mmap")]
 pub use file::Mapping;
-pub(crate) use joined::Joined;
 pub(crate) use part::Part;
 pub use source::ReadAt;
 pub(crate) use source::{Positioned, read_vec};

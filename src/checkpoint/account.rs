@@ -1,7 +1,7 @@
 //! Accounts of each container: the parts that are known are counted, and the rest is its structure.
 
 use crate::accounting::{Accounting, shown};
-use crate::container::{Tar, TorchLegacy, TorchTar, TorchZip};
+use crate::container::{Archive, Tar, TorchLegacy, TorchTar, TorchZip};
 use crate::rebuild::Rebuilt;
 use crate::tensor::StreamId;
 
@@ -36,6 +36,17 @@ pub(super) fn torch_zip(
             .saturating_add(stored.saturating_sub(pickle)),
         trailing: size.saturating_sub(archive.end()),
         container: 0,
+    }
+    .with_container(size)
+}
+
+/// An archive of several pickles, of whose members `known` has the bytes.
+pub(super) fn archive(size: u64, archive: &Archive, known: Accounting) -> Accounting {
+    let strays = archive.strays().iter().fold(0_u64, |n, stray| n.saturating_add(stray.span.len()));
+    Accounting {
+        unreferenced: known.unreferenced.saturating_add(strays),
+        trailing: size.saturating_sub(archive.end()),
+        ..known
     }
     .with_container(size)
 }

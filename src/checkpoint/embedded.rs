@@ -96,41 +96,29 @@ pub(super) fn find(ran: &Ran, streams: &mut Streams, options: &OpenOptions) -> R
     Ok(found)
 }
 
-/// Where the bytes of an argument are: `bytes`, or `_codecs.encode(text, "latin1")` before protocol 3.
-fn bytes_of(
+/// Where the bytes of an argument or a value are, in any form that [`given`] knows.
+pub(super) fn bytes_of(
     graph: &Graph,
     id: NodeId,
     stream: StreamId,
     streams: &mut Streams,
     options: &OpenOptions,
 ) -> Result<Option<(StreamId, Span)>, Error> {
+    let Some((id, encoded)) = given(graph, id) else { return Ok(None) };
     let mut keep = |bytes: Vec<u8>| {
         let span = Span::between(0, length(bytes.len()));
         (streams.push(Arc::new(bytes)), span)
     };
-    let text = match graph.node(id) {
-        Node::Bytes(Payload::Span(span))
-        | Node::ByteArray(Payload::Span(span))
-        | Node::Str2(Payload::Span(span)) => {
-            return Ok(Some((stream, *span)));
-        }
-        Node::Bytes(Payload::Inline(bytes))
-        | Node::ByteArray(Payload::Inline(bytes))
-        | Node::Str2(Payload::Inline(bytes)) => {
-            return Ok(Some(keep(bytes.to_vec())));
-        }
-        Node::Call(call) if callable(graph, call.callable) == Some(Callable::Encode) => {
-            match graph.tuple(call.args) {
-                Some([text, codec]) if is_latin1(graph, *codec) => *text,
-                _ => return Ok(None),
-            }
-        }
-        _ => return Ok(None),
-    };
     let loaded;
-    let text = match graph.node(text) {
-        Node::Str(text) => &**text,
-        Node::LongStr(span) => {
+    let text = match graph.node(id) {
+        Node::Bytes(payload) | Node::ByteArray(payload) | Node::Str2(payload) => {
+            return Ok(Some(match payload {
+                Payload::Span(span) => (stream, *span),
+                Payload::Inline(bytes) => keep(bytes.to_vec()),
+            }));
+        }
+        Node::Str(text) if encoded => &**text,
+        Node::LongStr(span) if encoded => {
             check(LimitKind::StringBytes, options.limits.string_bytes, span.len())
                 .map_err(|_| Error::Unsupported("an embedded storage of this size"))?;
             loaded = read_vec(streams.stream(stream), *span)?;
@@ -143,6 +131,26 @@ fn bytes_of(
     let Some(bytes) = bytes else { return Ok(None) };
     let span = Span::between(0, length(bytes.len()));
     Ok(Some((streams.push(Arc::new(bytes)), span)))
+}
+
+/// What bytes were made from: themselves, or the argument of `_codecs.encode(text, "latin1")` as before protocol 3, of
+/// `bytes` or `bytearray`. Also whether it is text that stands for bytes.
+pub(super) fn given(graph: &Graph, mut id: NodeId) -> Option<(NodeId, bool)> {
+    /// `bytearray(_codecs.encode(text, "latin1"))` is the deepest that is honest.
+    const WRAPPINGS: usize = 3;
+    let mut encoded = false;
+    for _ in 0..WRAPPINGS {
+        let Some(call) = graph.call(id) else { return Some((id, encoded)) };
+        id = match (callable(graph, call.callable)?, graph.tuple(call.args)?) {
+            (Callable::ByteArray, [inner]) => *inner,
+            (Callable::Encode | Callable::ByteArray, [text, codec]) if is_latin1(graph, *codec) => {
+                encoded = true;
+                *text
+            }
+            _ => return None,
+        };
+    }
+    None
 }
 
 fn is_latin1(graph: &Graph, codec: NodeId) -> bool {

@@ -82,9 +82,11 @@ fn records(
 pub(super) fn open(source: &Source, options: &OpenOptions) -> Result<Opened, Error> {
     let mut streams = Streams::new(source.clone());
     let whole = Span::between(0, source.size());
-    let Read { object, records, pickles, end } = read(&mut streams, StreamId::SOURCE, whole, options)?;
+    let Read { mut object, records, mut pickles, end } =
+        read(&mut streams, StreamId::SOURCE, whole, options)?;
     let storages: &dyn Storages = &records;
     let rebuilt = object.rebuild(&mut streams, Some(storages), options)?;
+    pickles.append(&mut object.take_inner());
     let accounting = account::torch_legacy(source.size(), end, &records, &rebuilt);
     let rest = Span::between(records.end(), source.size());
     judge_bystander(&streams, StreamId::SOURCE, rest, None, options)?;

@@ -2,6 +2,7 @@
 //! read.
 
 mod account;
+mod buffers;
 mod companions;
 mod embedded;
 mod expand;
@@ -9,8 +10,11 @@ mod graft;
 mod join;
 mod layers;
 mod legacy;
+mod nested;
 mod numpy;
 mod open;
+mod package;
+mod pt2;
 mod run;
 mod script;
 mod tar;

@@ -58,10 +58,10 @@ impl Reading<'_> {
 
     /// An array of Python objects: its data is a pickle.
     fn objects(&mut self, file: &File<'_>, data: Span, at: (Option<EntryId>, Step)) -> Result<(), Error> {
-        let ran = run::run(&self.streams, file.stream, data, file.entry, self.options)?;
+        let mut ran = run::run(&self.streams, file.stream, data, file.entry, self.options)?;
         let rebuilt = std::mem::take(&mut self.rebuilt);
-        self.rebuilt = ran.rebuild_at(&mut self.streams, self.options, rebuilt, at)?;
-        self.pickles.push(ran.info(&self.streams)?);
+        self.rebuilt = ran.rebuild_at(&mut self.streams, None, self.options, rebuilt, at)?;
+        self.pickles.extend(ran.infos(&self.streams)?);
         self.accounting.pickle = self.accounting.pickle.saturating_add(ran.span.len());
         self.rest(file.entry, Span::between(ran.span.end(), file.span.end()), file.stream)
     }

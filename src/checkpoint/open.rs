@@ -1,10 +1,10 @@
 //! From a source to the container that it needs.
 
 use crate::accounting::Accounting;
-use crate::container::{Archive, Format, TorchZip, detect};
+use crate::container::{Archive, Format, Package, Pt2, TorchZip, detect};
 
 use super::layers::{self, Found};
-use super::{Error, OpenOptions, Opened, Source, legacy, numpy, run, script, tar, zip};
+use super::{Error, OpenOptions, Opened, Source, legacy, numpy, package, pt2, run, script, tar, zip};
 
 /// Opens a source of any supported format, recognised by content.
 ///
@@ -19,6 +19,8 @@ pub fn open(source: &Source, options: &OpenOptions) -> Result<Opened, Error> {
 }
 
 const SCRIPT: &str = "torchscript";
+const PACKAGE: &str = "torch-package";
+const PT2: &str = "pt2";
 
 /// Opens a source, or what it is wrapped around.
 pub(super) fn open_bare(source: &Source, options: &OpenOptions) -> Result<Found, Error> {
@@ -42,6 +44,14 @@ pub(super) fn open_bare(source: &Source, options: &OpenOptions) -> Result<Found,
 fn open_zip(source: &Source, options: &OpenOptions) -> Result<Found, Error> {
     let archive = Archive::open(source, &options.limits)?;
     let opened = match zip_kind(&archive) {
+        Some(PACKAGE) => match Package::open(source, archive, &options.limits)? {
+            Some(package) => package::open(source, &package, options)?,
+            None => return Err(Error::Unsupported("a package without its modules")),
+        },
+        Some(PT2) => match Pt2::open(source, archive, &options.limits)? {
+            Some(pt2) => pt2::open(source, &pt2, options)?,
+            None => return Err(Error::Unsupported("an export without its format")),
+        },
         Some(kind @ ("torch-zip" | SCRIPT)) => match TorchZip::open(source, archive, &options.limits)? {
             Some(torch) if kind == SCRIPT => script::open(source, &torch, options)?,
             Some(torch) => zip::open(source, &torch, options)?,
@@ -59,10 +69,11 @@ fn zip_kind(archive: &Archive) -> Option<&'static str> {
     let last = |name: &str| archive.members().iter().any(|m| m.name.rsplit('/').next() == Some(name));
     let below = |part: &str| archive.members().iter().any(|m| m.name.split('/').any(|p| p == part));
     match () {
+        () if Package::is_one(archive) => Some(PACKAGE),
         () if last("constants.pkl") || below("code") && last("data.pkl") => Some(SCRIPT),
-        () if last("model.json") => Some("a preview format of TorchScript (model.json)"),
         () if last("data.pkl") => Some("torch-zip"),
-        () if last("archive_format") => Some("a .pt2 archive"),
+        () if Pt2::is_one(archive) => Some(PT2),
+        () if last("model.json") => Some("a preview format of TorchScript (model.json)"),
         () => None,
     }
 }

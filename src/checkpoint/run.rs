@@ -13,6 +13,7 @@ use crate::policy::{Judgement, judge};
 use crate::rebuild::{self, Context, Raw, Rebuilt, allow};
 use crate::tensor::{EntryId, Kind, Leaf, Step, StreamId, Streams};
 
+use super::buffers::{self, Buffers};
 use super::companions::{self, Companions};
 use super::{Error, FoundPickle, OpenOptions, Opened, PickleInfo, RefusedUse, Source, SourceFile, embedded};
 
@@ -30,6 +31,8 @@ pub(super) struct Ran {
     /// Bytes of the padding.
     padding: u64,
     companions: Companions,
+    /// Checkpoints in its values.
+    buffers: Buffers,
 }
 
 /// Runs the pickle that begins `span` and judges what it did, also when it breaks off: Python runs a payload before it
@@ -115,8 +118,8 @@ fn drive(
     }
     match end {
         Ok(root) => {
-            let companions = Companions::default();
-            Ok(Ran { graph, root, span, entry, judgement, stream, raw, padding, companions })
+            let (companions, buffers) = (Companions::default(), Buffers::default());
+            Ok(Ran { graph, root, span, entry, judgement, stream, raw, padding, companions, buffers })
         }
         Err(_) if !judgement.refusals.is_empty() => Err(refused(entry.as_deref(), &judgement, None)),
         Err(error) => Err(error),
@@ -276,23 +279,37 @@ impl Ran {
 
     /// Interprets the object.
     pub(super) fn rebuild(
-        &self,
+        &mut self,
         streams: &mut Streams,
         storages: Option<&dyn Storages>,
         options: &OpenOptions,
+    ) -> Result<Rebuilt, Error> {
+        self.rebuild_at(streams, storages, options, Rebuilt::default(), (None, Step::Root))
+    }
+
+    /// Interprets the object and gives it a place among what other parts of the source hold.
+    pub(super) fn rebuild_at(
+        &mut self,
+        streams: &mut Streams,
+        storages: Option<&dyn Storages>,
+        options: &OpenOptions,
+        rebuilt: Rebuilt,
+        at: (Option<EntryId>, Step),
     ) -> Result<Rebuilt, Error> {
         self.admit(streams, storages, options)?;
         if options.witness.is_some() {
             // Only for the pickles that are embedded in it.
             let _ = embedded::find(self, streams, options);
-            return Ok(Rebuilt::default());
+            return Ok(rebuilt);
         }
+        self.buffers = buffers::open(self, streams, options)?;
         let found = embedded::find(self, streams, options)?;
         let with = embedded::With { found: &found, container: storages };
         let with: &dyn Storages = &with;
         let storages = if found.is_empty() { storages } else { Some(with) };
-        rebuild::rebuild(&self.graph, self.root, self.context(storages, options), streams)
-            .map(|rebuilt| self.named(rebuilt, 0))
+        let before = rebuilt.values.len();
+        rebuild::rebuild_at(&self.graph, self.root, self.context(storages, options), streams, rebuilt, at)
+            .map(|rebuilt| self.named(rebuilt, before))
             .map_err(|error| Error::Rebuild { entry: self.entry.clone(), error })
     }
 
@@ -308,6 +325,10 @@ impl Ran {
         self.stream
     }
 
+    pub(super) fn entry(&self) -> Option<&str> {
+        self.entry.as_deref()
+    }
+
     fn context<'a>(&'a self, storages: Option<&'a dyn Storages>, options: &'a OpenOptions) -> Context<'a> {
         let OpenOptions { limits, skip_unresolved, paddle_bf16, values, .. } = options;
         Context {
@@ -316,26 +337,9 @@ impl Ran {
             companions: Some(&self.companions.arrays),
             paddle_bf16: *paddle_bf16,
             values: *values,
+            nested: Some(&self.buffers.held),
             ..Context::new(self.stream, limits)
         }
-    }
-
-    /// Interprets the object and gives it a place among what other parts of the source hold.
-    pub(super) fn rebuild_at(
-        &self,
-        streams: &mut Streams,
-        options: &OpenOptions,
-        rebuilt: Rebuilt,
-        at: (Option<EntryId>, Step),
-    ) -> Result<Rebuilt, Error> {
-        self.admit(streams, None, options)?;
-        if options.witness.is_some() {
-            return Ok(rebuilt);
-        }
-        let before = rebuilt.values.len();
-        rebuild::rebuild_at(&self.graph, self.root, self.context(None, options), streams, rebuilt, at)
-            .map(|rebuilt| self.named(rebuilt, before))
-            .map_err(|error| Error::Rebuild { entry: self.entry.clone(), error })
     }
 
     /// The runs of its bytes that are opcodes.
@@ -365,6 +369,18 @@ impl Ran {
             protocol: self.graph.protocol(),
             globals: self.judgement.globals.clone(),
         })
+    }
+
+    /// The pickles of the checkpoints in its values, which are found when it is rebuilt.
+    pub(super) fn take_inner(&mut self) -> Vec<PickleInfo> {
+        std::mem::take(&mut self.buffers.pickles)
+    }
+
+    /// What the manifest says of it and of those.
+    pub(super) fn infos(&mut self, streams: &Streams) -> Result<Vec<PickleInfo>, Error> {
+        let mut infos = vec![self.info(streams)?];
+        infos.append(&mut self.take_inner());
+        Ok(infos)
     }
 }
 
@@ -409,7 +425,7 @@ pub(super) fn open_plain(source: &Source, options: &OpenOptions) -> Result<Opene
     let strays =
         (accounting.trailing > 0).then(|| format!("{} bytes follow the pickle", accounting.trailing));
     let container = if is_joblib { "joblib" } else { "pickle" };
-    let file = SourceFile { pickles: vec![ran.info(&streams)?], ..SourceFile::new(container, accounting) };
+    let file = SourceFile { pickles: ran.infos(&streams)?, ..SourceFile::new(container, accounting) };
     let library = library(&ran);
     let mut opened = Opened::new(file, strays.into_iter().collect(), streams, rebuilt);
     opened.library = library;

@@ -4,7 +4,7 @@ use crate::container::{Classes, ScriptRecords, Storages, TorchZip};
 use crate::rebuild::Rebuilt;
 use crate::tensor::{Step, Streams};
 
-use super::graft::{graft, holds_tensors};
+use super::graft::graft;
 use super::{Error, OpenOptions, Opened, Source, SourceFile, account, run, zip};
 
 /// Pickles beside `data.pkl`: name, where its tensors stand in the tree, and the folder of its records.
@@ -18,7 +18,8 @@ const FURTHER: &[(&str, &str, &str)] = &[
 /// is stands as attributes of the module.
 pub(super) fn open(source: &Source, torch: &TorchZip, options: &OpenOptions) -> Result<Opened, Error> {
     let mut streams = Streams::new(source.clone());
-    let classes = Classes::read(source, torch, &options.limits)?;
+    let classes =
+        Classes::read(source, torch.archive(), &format!("{}code/", torch.prefix()), &options.limits)?;
     let mut pickles = Vec::new();
     let mut strays: Vec<String> = torch.archive().strays().iter().map(ToString::to_string).collect();
     let mut after_stop = 0_u64;
@@ -28,11 +29,11 @@ pub(super) fn open(source: &Source, torch: &TorchZip, options: &OpenOptions) -> 
             let Some(member) = torch.archive().member(&format!("{}{name}", torch.prefix())) else {
                 return Ok(None);
             };
-            let (stream, span) = zip::pickle(source, torch, member, streams, options)?;
-            let ran = run::run(streams, stream, span, Some(&member.name), options)?;
+            let (stream, span) = zip::pickle(source, torch.archive(), member, streams, options)?;
+            let mut ran = run::run(streams, stream, span, Some(&member.name), options)?;
             let records: &dyn Storages = &ScriptRecords { torch, folder, classes: &classes };
             let rebuilt = ran.rebuild(streams, Some(records), options)?;
-            pickles.push(ran.info(streams)?);
+            pickles.extend(ran.infos(streams)?);
             stored = stored.saturating_add(member.data.len());
             let rest = span.end().saturating_sub(ran.span.end());
             if rest > 0 {
@@ -43,13 +44,13 @@ pub(super) fn open(source: &Source, torch: &TorchZip, options: &OpenOptions) -> 
         };
     let mut rebuilt = read("data.pkl", "data/", &mut streams)?.unwrap_or_default();
     for (file, name, folder) in FURTHER {
-        if let Some(further) = read(file, folder, &mut streams)?.filter(holds_tensors) {
+        if let Some(further) = read(file, folder, &mut streams)?.filter(Rebuilt::holds_tensors) {
             let item = if *name == "CONSTANTS" { constant } else { Step::Index };
             graft(&mut rebuilt, further, name, item);
         }
     }
     for member in torch.bystanders().filter(|member| !is_further(torch, &member.name)) {
-        zip::judge_member(torch, member, &mut streams, options)?;
+        zip::judge_member(torch.archive(), member, &mut streams, options)?;
     }
     let accounting = account::torch_zip(source.size(), torch, (stored, after_stop), &rebuilt);
     let big_endian = torch.big_endian();

@@ -24,9 +24,10 @@ pub(super) fn open(source: &Source, options: &OpenOptions) -> Result<Option<Open
     if let Some(tensors) = tar.member("tensors") {
         reading.tensors(&mut tables, tensors)?;
     }
-    let object = reading.pickle("pickle", span("pickle"), false)?;
+    let mut object = reading.pickle("pickle", span("pickle"), false)?;
     let storages: &dyn Storages = &tables;
     let rebuilt = object.rebuild(&mut reading.streams, Some(storages), options)?;
+    reading.pickles.append(&mut object.take_inner());
     reading.rest("pickle", Span::between(object.span.end(), span("pickle").end()))?;
     let mut other = 0_u64;
     for (name, span) in tar.members() {

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use crate::bytes::Span;
-use crate::container::{Member, Method, Storages, TorchZip};
+use crate::container::{Archive, Member, Method, Storages, TorchZip};
 use crate::tensor::{StreamId, Streams};
 
 use super::{Error, OpenOptions, Opened, Source, SourceFile, account, run};
 
 /// Judges a member that is neither the pickle nor a storage, as a pickle if it is one.
 pub(super) fn judge_member(
-    torch: &TorchZip,
+    archive: &Archive,
     member: &Member,
     streams: &mut Streams,
     options: &OpenOptions,
@@ -18,7 +18,7 @@ pub(super) fn judge_member(
     let (stream, span) = match member.method {
         Method::Stored => (StreamId::SOURCE, member.data),
         Method::Deflated => {
-            let bytes = torch.archive().read(streams.source(), member, options.limits.inflated_pickle)?;
+            let bytes = archive.read(streams.source(), member, options.limits.inflated_pickle)?;
             (streams.push(Arc::new(bytes)), Span::between(0, member.size))
         }
     };
@@ -28,18 +28,18 @@ pub(super) fn judge_member(
 /// Where the bytes of a member that is a pickle are, checked and inflated.
 pub(super) fn pickle(
     source: &Source,
-    torch: &TorchZip,
+    archive: &Archive,
     member: &Member,
     streams: &mut Streams,
     options: &OpenOptions,
 ) -> Result<(StreamId, Span), Error> {
     Ok(match member.method {
         Method::Stored => {
-            torch.archive().verify(source, member)?;
+            archive.verify(source, member)?;
             (StreamId::SOURCE, member.data)
         }
         Method::Deflated => {
-            let bytes = torch.archive().read(source, member, options.limits.inflated_pickle)?;
+            let bytes = archive.read(source, member, options.limits.inflated_pickle)?;
             let span = Span::between(0, member.size);
             (streams.push(Arc::new(bytes)), span)
         }
@@ -50,12 +50,12 @@ pub(super) fn pickle(
 pub(super) fn open(source: &Source, torch: &TorchZip, options: &OpenOptions) -> Result<Opened, Error> {
     let mut streams = Streams::new(source.clone());
     let member = torch.pickle();
-    let (stream, span) = pickle(source, torch, member, &mut streams, options)?;
-    let ran = run::run(&streams, stream, span, Some(&member.name), options)?;
+    let (stream, span) = pickle(source, torch.archive(), member, &mut streams, options)?;
+    let mut ran = run::run(&streams, stream, span, Some(&member.name), options)?;
     let storages: &dyn Storages = torch;
     let rebuilt = ran.rebuild(&mut streams, Some(storages), options)?;
     for member in torch.bystanders() {
-        judge_member(torch, member, &mut streams, options)?;
+        judge_member(torch.archive(), member, &mut streams, options)?;
     }
     let mut strays: Vec<String> = torch.archive().strays().iter().map(ToString::to_string).collect();
     let after_stop = span.end().saturating_sub(ran.span.end());
@@ -65,7 +65,7 @@ pub(super) fn open(source: &Source, torch: &TorchZip, options: &OpenOptions) -> 
     let accounting = account::torch_zip(source.size(), torch, (member.data.len(), after_stop), &rebuilt);
     let file = SourceFile {
         big_endian: torch.big_endian(),
-        pickles: vec![ran.info(&streams)?],
+        pickles: ran.infos(&streams)?,
         ..SourceFile::new("torch-zip", accounting)
     };
     Ok(Opened::new(file, strays, streams, rebuilt))

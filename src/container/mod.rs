@@ -5,6 +5,8 @@
 mod detect;
 mod error;
 mod npy;
+mod package;
+mod pt2;
 mod safetensors;
 mod script;
 mod storages;
@@ -16,6 +18,8 @@ mod zip;
 pub use detect::{Format, detect};
 pub use error::{Error, ErrorKind};
 pub use npy::Npy;
+pub use package::{Package, PackageRecords};
+pub use pt2::{Payload, Program, Pt2};
 pub use safetensors::Safetensors;
 pub use script::{Classes, ScriptRecords};
 pub use storages::{Embedded, Numbered, ScriptClass, Storages};

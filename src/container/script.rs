@@ -27,6 +27,7 @@ use crate::tensor::Storage;
 use super::error::Error;
 use super::storages::{ScriptClass, Storages};
 use super::torch_zip::TorchZip;
+use super::zip::Archive;
 
 /// The classes of an archive, by their full names.
 #[derive(Debug, Default)]
@@ -49,22 +50,26 @@ const TRACED_INPUTS: &str = "traced_inputs/";
 const MOST_TEXT: u64 = 256 << 20;
 
 impl Classes {
-    /// Reads the heads of all classes.
+    /// Reads the heads of all classes in a folder, which ends in a slash.
     ///
     /// # Errors
     /// Those of reading the members; a limit.
-    pub fn read(source: &dyn ReadAt, torch: &TorchZip, limits: &Limits) -> Result<Self, Error> {
-        let prefix = format!("{}code/", torch.prefix());
+    pub fn read(
+        source: &dyn ReadAt,
+        archive: &Archive,
+        folder: &str,
+        limits: &Limits,
+    ) -> Result<Self, Error> {
         let mut classes = Self::default();
         let mut total = 0_u64;
-        for member in torch.archive().members() {
-            let name = member.name.strip_prefix(prefix.as_str());
+        for member in archive.members() {
+            let name = member.name.strip_prefix(folder);
             let Some(path) = name.and_then(|name| name.strip_suffix(".py")) else { continue };
             total = total.saturating_add(member.size);
             let allowed = MOST_TEXT.min(limits.inflated_pickle);
             check(LimitKind::InflatedPickle, allowed, total)
                 .map_err(|e| Error::new(Some(&member.name), member.header, e))?;
-            let text = torch.archive().read(source, member, allowed)?;
+            let text = archive.read(source, member, allowed)?;
             classes.scan(&path.replace('/', "."), &String::from_utf8_lossy(&text));
         }
         Ok(classes)
@@ -94,7 +99,8 @@ impl Classes {
         self.classes.extend(current.map(|class| (name, class)));
     }
 
-    fn class(&self, module: &str, name: &str) -> Option<ScriptClass<'_>> {
+    /// What a class is; `None` where it is none of `TorchScript`.
+    pub(super) fn class(&self, module: &str, name: &str) -> Option<ScriptClass<'_>> {
         if module != "__torch__" && !module.starts_with("__torch__.") {
             return None;
         }

@@ -52,11 +52,7 @@ impl TorchZip {
             return Ok(None);
         }
         let prefix = pickle.name.strip_suffix("data.pkl").unwrap_or_default().to_owned();
-        let order = format!("{prefix}byteorder");
-        let big_endian = match archive.members().iter().find(|m| m.name.eq_ignore_ascii_case(&order)) {
-            Some(member) => byteorder(source, &archive, member, limits)?,
-            None => false,
-        };
+        let big_endian = big_endian(source, &archive, &prefix, limits)?;
         let mut folders = vec![format!("{prefix}data/")];
         for further in FURTHER {
             if archive.member(&format!("{prefix}{further}.pkl")).is_some() {
@@ -101,28 +97,44 @@ impl TorchZip {
 
     /// Whether a member only describes the archive: versions, alignment, byte order, and torch's random id.
     pub fn is_bookkeeping(&self, member: &Member) -> bool {
-        /// The longest that torch writes is the id, of 40 digits.
-        const LONGEST: u64 = 64;
-        const NAMES: &[&str] = &[
-            "version",
-            ".format_version",
-            ".storage_alignment",
-            "byteorder",
-            ".data/serialization_id",
-            ".data/version",
-        ];
-        let prefix = self.pickle.name.strip_suffix("data.pkl").unwrap_or_default();
-        let record = member.name.strip_prefix(prefix);
-        member.size <= LONGEST && record.is_some_and(|record| NAMES.contains(&record))
+        is_bookkeeping(member, &self.prefix)
     }
 }
 
-fn byteorder(
+/// Whether a member only describes the archive: versions, alignment, byte order, and torch's random id.
+pub(super) fn is_bookkeeping(member: &Member, prefix: &str) -> bool {
+    /// The longest that torch writes is the id, of 40 digits.
+    const LONGEST: u64 = 64;
+    const NAMES: &[&str] = &[
+        "version",
+        ".format_version",
+        ".storage_alignment",
+        "byteorder",
+        ".data/serialization_id",
+        ".data/version",
+        // torch.package
+        ".data/python_version",
+        // .pt2
+        "archive_format",
+        "archive_version",
+    ];
+    let record = member.name.strip_prefix(prefix);
+    member.size <= LONGEST && record.is_some_and(|record| NAMES.contains(&record))
+}
+
+/// What the member `byteorder` says, if there is one: archives without it are little-endian.
+///
+/// # Errors
+/// A byte order that is none.
+pub(super) fn big_endian(
     source: &dyn ReadAt,
     archive: &Archive,
-    member: &Member,
+    prefix: &str,
     limits: &Limits,
 ) -> Result<bool, Error> {
+    let order = format!("{prefix}byteorder");
+    let member = archive.members().iter().find(|m| m.name.eq_ignore_ascii_case(&order));
+    let Some(member) = member else { return Ok(false) };
     match archive.read(source, member, limits.inflated_pickle.min(4096))?.as_slice() {
         b"little" => Ok(false),
         b"big" => Ok(true),
@@ -142,27 +154,40 @@ impl TorchZip {
     /// A missing record, one that is too short.
     pub fn record(&self, folder: &str, key: &str, nbytes: u64) -> Result<Storage, Error> {
         let name = format!("{}{folder}{key}", self.prefix);
-        let Some(member) = self.archive.member(&name) else {
-            return Err(Error::new(Some(&name), self.pickle.header, ErrorKind::Missing));
-        };
-        // Longer records than the pickle says were written by old versions; what is beyond is accounted as unused.
-        if member.size < nbytes {
-            let kind = ErrorKind::Length { got: member.size, expected: nbytes };
-            return Err(Error::new(Some(&name), member.data.start(), kind));
-        }
-        let place = match member.method {
-            Method::Stored => Place::Stored { stream: StreamId::SOURCE, span: member.data },
-            Method::Deflated => Place::Deflated { stream: StreamId::SOURCE, span: member.data },
-        };
-        Ok(Storage {
-            key: key.into(),
-            entry: Some(name.into()),
-            place,
-            len: member.size,
-            big_endian: self.big_endian,
-            crc32: self.archive.checksum(member),
-        })
+        record(&self.archive, &name, (key, nbytes), self.big_endian)
     }
+}
+
+/// The member of an archive that is a storage and nothing else.
+///
+/// # Errors
+/// A missing record, one that is too short.
+pub(super) fn record(
+    archive: &Archive,
+    name: &str,
+    (key, nbytes): (&str, u64),
+    big_endian: bool,
+) -> Result<Storage, Error> {
+    let Some(member) = archive.member(name) else {
+        return Err(Error::new(Some(name), archive.end(), ErrorKind::Missing));
+    };
+    // Longer records than the pickle says were written by old versions; what is beyond is accounted as unused.
+    if member.size < nbytes {
+        let kind = ErrorKind::Length { got: member.size, expected: nbytes };
+        return Err(Error::new(Some(name), member.data.start(), kind));
+    }
+    let place = match member.method {
+        Method::Stored => Place::Stored { stream: StreamId::SOURCE, span: member.data },
+        Method::Deflated => Place::Deflated { stream: StreamId::SOURCE, span: member.data },
+    };
+    Ok(Storage {
+        key: key.into(),
+        entry: Some(name.into()),
+        place,
+        len: member.size,
+        big_endian,
+        crc32: archive.checksum(member),
+    })
 }
 
 impl Storages for TorchZip {

@@ -341,6 +341,22 @@ impl Graph {
         }
     }
 
+    /// Function and arguments of a persistent id `("reduce_package", number, function, arguments)`, which the reader of
+    /// `torch.package` calls.
+    pub fn package_call(&self, id: NodeId) -> Option<(NodeId, NodeId)> {
+        let Node::Persistent(pid) = self.node(id) else { return None };
+        let [tag, rest @ ..] = self.tuple(*pid)? else { return None };
+        match rest {
+            // Without the number before torch 1.11.
+            [function, args] | [_, function, args]
+                if self.text(*tag).as_deref() == Some("reduce_package") =>
+            {
+                Some((*function, *args))
+            }
+            _ => None,
+        }
+    }
+
     /// The name that an object is.
     pub fn as_global(&self, id: NodeId) -> Option<&Global> {
         match self.node(id) {

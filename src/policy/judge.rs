@@ -96,8 +96,16 @@ pub fn judge(graph: &Graph, allowed: &dyn Fn(&str, &str) -> bool, overrides: &Ov
         }
         let verdict = judge.call(call, id);
         if verdict != Verdict::Allowed {
-            let name = judge.callee(call);
+            let name = judge.callee(judge.class_of_module_id(call.callable).unwrap_or(call.callable));
             note(&name, 0, verdict, call.offset, &|| expression::call(graph, id));
+        }
+    }
+    for id in graph.ids() {
+        if let Some((callable, _)) = graph.package_call(id) {
+            let verdict = judge.package_call(callable);
+            let name = judge.callee(callable);
+            let at = graph.as_global(callable).map_or(Offset(0), |global| global.offset);
+            note(&name, 1, verdict, at, &|| format!("{}(…)", name.escape_debug()));
         }
     }
     let excused = judge.excused();
@@ -141,6 +149,7 @@ impl<'a> Judge<'a> {
         match () {
             () if self.is_allowed(index) => Verdict::Allowed,
             () if tables::is_data_only(module, name) => Verdict::Inert,
+            () if tables::loads_from_package(module, name) => Verdict::Inert,
             () if tables::is_dangerous(module, name) => Verdict::Dangerous,
             () => Verdict::Inert,
         }
@@ -169,9 +178,17 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// The name to report for a call.
-    fn callee(&self, call: &Call) -> String {
-        let callable = self.class_of_module_id(call.callable).unwrap_or(call.callable);
+    /// A call that the reader of `torch.package` makes of a persistent id, with the package as first argument.
+    fn package_call(&self, callable: NodeId) -> Verdict {
+        match self.names(callable) {
+            Some((module, name)) if tables::loads_from_package(module, name) => Verdict::Inert,
+            Some((module, name)) if !tables::is_dangerous(module, name) => Verdict::Unknown,
+            _ => Verdict::Dangerous,
+        }
+    }
+
+    /// The name to report for a call of an object.
+    fn callee(&self, callable: NodeId) -> String {
         match self.names(callable) {
             Some((module, name)) => format!("{module}.{name}"),
             None => match self.graph.call(callable) {
@@ -200,6 +217,16 @@ impl<'a> Judge<'a> {
                 | ("builtins", "setattr", [object, attribute, _]) => {
                     self.is_inert(*object) && self.is_plain(*attribute)
                 }
+                // The type of `None`, and the types that hints are made of: `Optional[int]`.
+                ("builtins", "type", [value]) => *self.graph.node(*value) == Node::None,
+                ("operator" | "_operator", "getitem", [generic, _]) => {
+                    self.names(*generic).is_some_and(|(module, _)| module == "typing")
+                }
+                // numpy/core/__init__.py: a function of numpy or scipy by its name.
+                ("numpy.core" | "numpy._core", "_ufunc_reconstruct", [module, name]) => {
+                    matches!(self.graph.text(*module).as_deref(), Some("numpy" | "scipy.special"))
+                        && self.is_plain(*name)
+                }
                 ("functools", "partial", [callable, ..]) => {
                     self.names(*callable).is_some_and(|(module, name)| !tables::is_dangerous(module, name))
                 }
@@ -210,7 +237,8 @@ impl<'a> Judge<'a> {
                 ("builtins", "property" | "classmethod" | "staticmethod", parts) => {
                     parts.iter().all(|part| self.is_part_of_class(*part))
                 }
-                ("cloudpickle.cloudpickle", "subimport", [module]) => {
+                ("cloudpickle.cloudpickle" | "ray.cloudpickle.cloudpickle", "subimport", [module])
+                | ("dill._dill" | "dill.dill", "_import_module", [module] | [module, _]) => {
                     let module = self.graph.text(*module);
                     module.is_some_and(|module| !tables::is_dangerous(&module, "module"))
                 }
@@ -258,7 +286,9 @@ impl<'a> Judge<'a> {
     /// A class that is not dangerous, or an object that is not interpreted.
     fn is_inert(&self, id: NodeId) -> bool {
         let class = self.graph.call(id).map_or(id, |call| call.callable);
-        self.names(class).is_some_and(|(module, name)| !tables::is_dangerous(module, name))
+        self.names(class).is_some_and(|(module, name)| {
+            tables::is_data_only(module, name) || !tables::is_dangerous(module, name)
+        })
     }
 
     fn is_plain(&self, id: NodeId) -> bool {

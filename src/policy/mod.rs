@@ -3,6 +3,7 @@
 //! *Allowed* names are interpreted. *Inert* uses are kept as data. *Unknown* calls and everything *dangerous* refuse a
 //! conversion. The tables are in [`tables`](self), the rule is [`judge`]; [`Policy`] is what an organisation adds.
 
+mod data_only;
 mod day;
 mod expression;
 mod file;

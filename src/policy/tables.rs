@@ -1,4 +1,6 @@
-//! What is known of names: which can hurt, and which constructors only hold data.
+//! What is known of names: which can hurt. Those that only hold data are in [`super::data_only`].
+
+use super::data_only::{CLASS_MAKERS, DATA_ONLY, PACKAGE_LOADERS, TYPE_NAMES};
 
 /// Top-level modules of which no name is harmless.
 const DANGEROUS_MODULES: &[&str] = &[
@@ -183,7 +185,8 @@ const DANGEROUS_SUBMODULES: &[&str] = &[
     "torch.utils.bottleneck",
     "torch.utils.collect_env",
     "torch.utils.model_zoo",
-    "torch.utils.data",
+    "torch.utils.data.datapipes",
+    "torch.utils.data._utils",
     "torch.utils._config_module",
     "torch._inductor",
     "torch._dynamo",
@@ -335,200 +338,6 @@ const DANGEROUS_NAMES: &[(&str, &[&str])] = &[
     ("cloudpickle.cloudpickle", &["loads", "load"]),
 ];
 
-/// Constructors that hold what they are given and do nothing else, by exact name.
-const DATA_ONLY: &[(&str, &[&str])] = &[
-    ("argparse", &["Namespace"]),
-    ("types", &["SimpleNamespace"]),
-    ("copyreg", &["__newobj__", "__newobj_ex__"]),
-    ("datetime", &["datetime", "date", "time", "timedelta", "timezone"]),
-    ("pathlib", PATHS),
-    ("pathlib._local", PATHS),
-    ("decimal", &["Decimal"]),
-    ("fractions", &["Fraction"]),
-    ("uuid", &["UUID"]),
-    ("enum", &["auto"]),
-    ("numpy.random", &["__RandomState_ctor"]),
-    ("numpy.random._pickle", &["__randomstate_ctor", "__bit_generator_ctor", "__generator_ctor"]),
-    ("pandas.core.indexes.base", &["_new_Index"]),
-    ("pandas._libs.internals", &["_unpickle_block"]),
-    ("pandas._libs.arrays", &["__pyx_unpickle_NDArrayBacked"]),
-    ("pandas.core.internals.managers", &["BlockManager"]),
-    ("pandas", &["StringDtype", "PeriodDtype", "CategoricalDtype", "DatetimeTZDtype", "IntervalDtype"]),
-    (
-        "pandas.core.dtypes.dtypes",
-        &["PeriodDtype", "CategoricalDtype", "DatetimeTZDtype", "IntervalDtype", "SparseDtype"],
-    ),
-    ("pandas.core.index", &["_new_Index", "Index", "MultiIndex"]),
-    ("pandas.indexes.base", &["_new_Index", "Index"]),
-    ("pandas.core.internals", &["BlockManager", "SingleBlockManager"]),
-    ("pandas.core.indexes.datetimes", &["_new_DatetimeIndex"]),
-    ("pandas.core.indexes.period", &["_new_PeriodIndex"]),
-    ("pandas.tseries.index", &["_new_DatetimeIndex"]),
-    ("pandas._libs.interval", &["__pyx_unpickle_IntervalMixin", "Interval"]),
-    ("pandas._libs.tslibs.timestamps", &["_unpickle_timestamp"]),
-    ("pandas._libs.tslibs.timedeltas", &["_timedelta_unpickle"]),
-    ("pandas._libs.tslibs.nattype", &["_nat_unpickle"]),
-    ("pandas._libs.tslibs.offsets", PANDAS_OFFSETS),
-    ("pytz", &["_UTC", "_p"]),
-    ("numpy.random.bit_generator", &["__pyx_unpickle_SeedSequence", "__pyx_unpickle_SeedlessSequence"]),
-    // `newObj(cls)` is `cls.__new__(cls)`.
-    ("sklearn.metrics._dist_metrics", &["newObj"]),
-    ("sklearn.neighbors._dist_metrics", &["newObj"]),
-    ("sklearn.neighbors.dist_metrics", &["newObj"]),
-    ("sklearn.neighbors._kd_tree", &["newObj"]),
-    ("sklearn.neighbors.kd_tree", &["newObj"]),
-    ("sklearn.neighbors._ball_tree", &["newObj"]),
-    ("sklearn.neighbors.ball_tree", &["newObj"]),
-    ("sklearn._loss._loss", SKLEARN_LOSSES),
-    ("sklearn.linear_model._sgd_fast", SKLEARN_SGD_LOSSES),
-    ("sklearn.linear_model.sgd_fast", SKLEARN_SGD_LOSSES),
-    ("sklearn.tree.tree", &["Tree"]),
-    ("haiku._src.data_structures", &["FlatMapping", "FlatMap", "to_immutable_dict"]),
-    ("immutabledict", &["immutabledict"]),
-    // Code carried by value is data here; what would be called with it is refused.
-    ("cloudpickle.cloudpickle", CLOUDPICKLE),
-    ("cloudpickle", CLOUDPICKLE),
-    ("cloudpickle.cloudpickle_fast", CLOUDPICKLE),
-    ("dill._dill", DILL),
-    ("dill.dill", DILL),
-    ("joblib.externals.cloudpickle.cloudpickle", CLOUDPICKLE),
-    ("pandas.core.arrays.string_", &["StringDtype"]),
-    ("pyarrow.lib", &["type_for_alias", "py_buffer", "_restore_array"]),
-    ("sklearn.tree._tree", &["Tree"]),
-    ("dotmap", &["DotMap"]),
-    // Code carried by value: the source text in its argument is kept as text.
-    ("torch_utils.persistence", &["_reconstruct_persistent_obj"]),
-    ("flax.core.frozen_dict", &["FrozenDict"]),
-    ("flax.core.frozen_dict.FrozenDict", &["_unflatten"]),
-    ("torch.nn.backends.thnn", &["_get_thnn_function_backend"]),
-    ("torch.distributed.fsdp.api", &["ShardingStrategy", "StateDictType", "BackwardPrefetch"]),
-    (
-        "transformers.trainer_utils",
-        &[
-            "IntervalStrategy",
-            "EvaluationStrategy",
-            "SaveStrategy",
-            "SchedulerType",
-            "HubStrategy",
-            "FSDPOption",
-            "EvalPrediction",
-        ],
-    ),
-    ("transformers.training_args", &["OptimizerNames", "ParallelMode"]),
-    ("transformers.utils.generic", &["ExplicitEnum", "TensorType", "PaddingStrategy"]),
-    (
-        "accelerate.utils.dataclasses",
-        &[
-            "DistributedType",
-            "PrecisionType",
-            "ComputeEnvironment",
-            "DynamoBackend",
-            "SageMakerDistributedType",
-        ],
-    ),
-    ("peft.utils.peft_types", &["PeftType", "TaskType"]),
-    ("omegaconf.base", &["ContainerMetadata"]),
-    ("pytorch_lightning.utilities.enums", LIGHTNING_ENUMS),
-    ("lightning.pytorch.utilities.enums", LIGHTNING_ENUMS),
-    ("fairseq.dataclass.constants", &["StrEnum"]),
-    ("deepspeed.runtime.zero.config", &["ZeroStageEnum"]),
-    ("deepspeed.runtime.fp16.loss_scaler", &["LossScaler", "DynamicLossScaler"]),
-];
-
-/// What cloudpickle makes functions and classes of.
-const CLOUDPICKLE: &[&str] = &[
-    "_builtin_type",
-    "_make_skel_func",
-    "_fill_function",
-    "_make_function",
-    "_function_setstate",
-    "_make_empty_cell",
-    "_make_cell",
-    "_empty_cell_value",
-    "_make_skeleton_class",
-    "_make_skeleton_enum",
-    "_rehydrate_skeleton_class",
-    "_class_setstate",
-    "_make_typevar",
-    "_make_dict_keys",
-    "_make_dict_values",
-    "_make_dict_items",
-    "_gen_ellipsis",
-    "_gen_not_implemented",
-];
-
-/// What dill makes functions and classes of.
-const DILL: &[&str] =
-    &["_load_type", "_create_type", "_create_code", "_create_function", "_create_cell", "_create_dtypemeta"];
-
-/// Functions that give a type of the interpreter by its name.
-const TYPE_NAMES: &[(&str, &[&str])] = &[
-    ("cloudpickle.cloudpickle", &["_builtin_type"]),
-    ("cloudpickle", &["_builtin_type"]),
-    ("joblib.externals.cloudpickle.cloudpickle", &["_builtin_type"]),
-    ("dill._dill", &["_load_type"]),
-    ("dill.dill", &["_load_type"]),
-];
-
-/// Functions that make a class from its parts.
-const CLASS_MAKERS: &[(&str, &[&str])] = &[
-    ("cloudpickle.cloudpickle", &["_make_skeleton_class", "_make_skeleton_enum"]),
-    ("joblib.externals.cloudpickle.cloudpickle", &["_make_skeleton_class", "_make_skeleton_enum"]),
-    ("dill._dill", &["_create_type"]),
-    ("dill.dill", &["_create_type"]),
-];
-
-/// Cython's loss functions, which pickle as a call of their class.
-const SKLEARN_LOSSES: &[&str] = &[
-    "CyHalfSquaredError",
-    "CyAbsoluteError",
-    "CyPinballLoss",
-    "CyHuberLoss",
-    "CyHalfPoissonLoss",
-    "CyHalfGammaLoss",
-    "CyHalfTweedieLoss",
-    "CyHalfTweedieLossIdentity",
-    "CyHalfBinomialLoss",
-    "CyHalfMultinomialLoss",
-    "CyExponentialLoss",
-];
-
-const SKLEARN_SGD_LOSSES: &[&str] = &[
-    "Hinge",
-    "SquaredHinge",
-    "Log",
-    "ModifiedHuber",
-    "SquaredLoss",
-    "Huber",
-    "EpsilonInsensitive",
-    "SquaredEpsilonInsensitive",
-];
-
-const PANDAS_OFFSETS: &[&str] = &[
-    "Day",
-    "Hour",
-    "Minute",
-    "Second",
-    "Milli",
-    "Micro",
-    "Nano",
-    "BusinessDay",
-    "BDay",
-    "MonthEnd",
-    "MonthBegin",
-    "BusinessMonthEnd",
-    "BusinessMonthBegin",
-    "QuarterEnd",
-    "QuarterBegin",
-    "YearEnd",
-    "YearBegin",
-    "Week",
-    "DateOffset",
-];
-
-const PATHS: &[&str] = &["Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath"];
-const LIGHTNING_ENUMS: &[&str] = &["LightningEnum", "GradClipAlgorithmType", "AutoRestartBatchKeys"];
-
 fn has(table: &[(&str, &[&str])], module: &str, name: &str) -> bool {
     table.iter().any(|(m, names)| *m == module && names.contains(&name))
 }
@@ -550,9 +359,16 @@ pub(super) fn makes_class(module: &str, name: &str) -> bool {
 
 /// A function that makes code, or what code is made of, from parts that the pickle carries.
 pub(super) fn carries_code(module: &str, name: &str) -> bool {
-    let module = module.strip_prefix("joblib.externals.").unwrap_or(module);
+    // Copies of cloudpickle in other packages.
+    let copies = ["joblib.externals.", "ray.", "pyspark.", "srsly."];
+    let module = copies.iter().find_map(|copy| module.strip_prefix(copy)).unwrap_or(module);
     let top = module.split('.').next();
     matches!(top, Some("cloudpickle" | "dill")) && is_data_only(module, name)
+}
+
+/// A function that the reader of `torch.package` is told to call, and that makes a module of what the package holds.
+pub(super) fn loads_from_package(module: &str, name: &str) -> bool {
+    has(PACKAGE_LOADERS, module, name)
 }
 
 /// A name that can hurt.

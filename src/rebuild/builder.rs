@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::bytes::{Offset, Span, length, read_vec};
+use crate::bytes::{Offset, Part, Span, length, read_vec};
 use crate::container::Storages;
 use crate::limits::{LimitKind, Limits, check};
 use crate::pickle::{Call, Global, Graph, Node, NodeId, Payload};
 use crate::tensor::{
-    Dtype, Encoding, Place, Storage, StorageId, StreamId, Streams, Tensor, TensorId, Tree, View, ViewSpec,
+    Assembled, Dtype, Fragment, Place, Region, Storage, StorageId, StreamId, Streams, Tensor, TensorId, Tree,
+    View, ViewSpec,
 };
 
 use crate::policy::canonical;
@@ -37,6 +38,8 @@ pub struct Context<'a> {
     pub paddle_bf16: bool,
     /// Whether the values that are no tensors are kept, and not only counted.
     pub values: bool,
+    /// What values hold that are checkpoints themselves, such as the bytes that `torch.save` wrote to a buffer.
+    pub nested: Option<&'a HashMap<NodeId, Rebuilt>>,
 }
 
 impl<'a> Context<'a> {
@@ -50,6 +53,7 @@ impl<'a> Context<'a> {
             companions: None,
             paddle_bf16: false,
             values: false,
+            nested: None,
         }
     }
 }
@@ -61,7 +65,7 @@ impl std::fmt::Debug for Context<'_> {
 }
 
 /// The tensors of a pickle, and where they stand in it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Rebuilt {
     /// Places, in the pickle's order.
     pub tree: Tree,
@@ -71,6 +75,35 @@ pub struct Rebuilt {
     pub storages: Vec<Storage>,
     /// The values of each pickle, where they are kept.
     pub values: Vec<Values>,
+}
+
+/// Runs of bytes one behind the other; spans lie inside their streams, because views of them were proven.
+fn join(streams: &Streams, pieces: &[Piece]) -> Option<Assembled> {
+    let mut at = 0_u64;
+    let fragment = |(stream, span): &Piece| {
+        let source = Arc::new(Part::new(streams.shared(*stream)?, *span)?);
+        let region = Region { start: [at].into(), size: [span.len()].into() };
+        at = at.checked_add(span.len())?;
+        Some(Fragment { source, region })
+    };
+    let fragments = pieces.iter().map(fragment).collect::<Option<Vec<_>>>()?;
+    Assembled::new(&[at], 1, fragments).ok()
+}
+
+impl Rebuilt {
+    /// Adds a storage.
+    pub fn add_storage(&mut self, storage: Storage) -> StorageId {
+        let id = StorageId(u32::try_from(self.storages.len()).unwrap_or(u32::MAX));
+        self.storages.push(storage);
+        id
+    }
+
+    /// Adds a tensor, which still needs its place.
+    pub fn add_tensor(&mut self, tensor: Tensor) -> TensorId {
+        let id = TensorId(u32::try_from(self.tensors.len()).unwrap_or(u32::MAX));
+        self.tensors.push(tensor);
+        id
+    }
 }
 
 pub(super) type Kinded<T> = Result<T, ErrorKind>;
@@ -125,11 +158,18 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// Goes on from what other pickles of the source gave: a storage that has a key is the same in all of them.
+    pub(super) fn continue_from(&mut self, rebuilt: Rebuilt) {
+        let keyed = rebuilt.storages.iter().zip(0..).filter(|(storage, _)| !storage.key.is_empty());
+        self.storages_by_key =
+            keyed.map(|(storage, id)| (storage.key.clone(), (StorageId(id), None))).collect();
+        self.rebuilt = rebuilt;
+    }
+
     pub(super) fn finish(self) -> Rebuilt {
         self.streams.replace(self.arena_stream, Arc::new(self.arena));
         for (stream, pieces) in self.joins {
-            let pieces = pieces.into_iter().filter_map(|(id, span)| Some((self.streams.shared(id)?, span)));
-            if let Some(joined) = crate::bytes::Joined::new(pieces) {
+            if let Some(joined) = join(self.streams, &pieces) {
                 self.streams.replace(stream, Arc::new(joined));
             }
         }
@@ -345,9 +385,7 @@ impl<'a> Builder<'a> {
     // Storages and tensors.
 
     pub(super) fn add_storage(&mut self, storage: Storage) -> StorageId {
-        let id = StorageId(u32::try_from(self.rebuilt.storages.len()).unwrap_or(u32::MAX));
-        self.rebuilt.storages.push(storage);
-        id
+        self.rebuilt.add_storage(storage)
     }
 
     pub(super) fn storage_of_key(
@@ -408,16 +446,7 @@ impl<'a> Builder<'a> {
     pub(super) fn tensor(&mut self, id: StorageId, spec: &ViewSpec) -> Kinded<TensorId> {
         let storage = self.storage(id).ok_or(ErrorKind::PersistentId("storage is missing"))?;
         let view = View::new(id, storage, spec, self.context.limits)?;
-        let encoding = (spec.dtype.layout() == crate::tensor::Layout::PairDimension).then(|| {
-            Box::new(Encoding { kind: "complex", part: "values", scheme: None, axis: None, shape: None })
-        });
-        Ok(self.add_tensor(Tensor { encoding, ..Tensor::new(view) }))
-    }
-
-    pub(super) fn add_tensor(&mut self, tensor: Tensor) -> TensorId {
-        let id = TensorId(u32::try_from(self.rebuilt.tensors.len()).unwrap_or(u32::MAX));
-        self.rebuilt.tensors.push(tensor);
-        id
+        Ok(self.rebuilt.add_tensor(Tensor::plain(view)))
     }
 
     /// Where a node stands, for errors about nodes that are no calls.

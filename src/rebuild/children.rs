@@ -44,7 +44,21 @@ impl<'a> Builder<'a> {
             Node::List(items) | Node::Set(items) => indexed(items, out),
             Node::Tuple(items) | Node::FrozenSet(items) => indexed(items, out),
             Node::Call(call) => return self.call_children(id, call, out),
+            Node::Persistent(_) => return self.packaged_children(id, out),
             _ => return false,
+        }
+        true
+    }
+
+    /// What the reader of `torch.package` would make of a function and arguments: the module whose state is the first of
+    /// them (`torch.fx.GraphModule`), or the arguments as they are.
+    fn packaged_children(&self, id: NodeId, out: &mut Children<'a>) -> bool {
+        let Some((_, args)) = self.graph.package_call(id) else { return false };
+        let args = self.graph.sequence(args).unwrap_or_default();
+        let parts = args.first().and_then(|state| self.state_parts(*state));
+        match parts {
+            Some(parts) => self.part_children(parts, out),
+            None => indexed(args, out),
         }
         true
     }
@@ -79,6 +93,11 @@ impl<'a> Builder<'a> {
                 None if !call.appended().is_empty() => Kind::Sequence,
                 None => Kind::Object,
             },
+            Node::Persistent(_) => {
+                let args = self.graph.package_call(id).and_then(|(_, args)| self.graph.sequence(args));
+                let module = args.and_then(|args| self.state_parts(*args.first()?)).is_some();
+                if module { Kind::Module } else { Kind::Object }
+            }
             _ => Kind::Sequence,
         }
     }

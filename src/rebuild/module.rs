@@ -14,7 +14,7 @@ use super::children::{Link, indexed, keyed};
 use super::torch::makes_tensors;
 
 /// The dictionaries of a module that hold tensors.
-struct Parts {
+pub(super) struct Parts {
     parameters: Entries,
     buffers: Entries,
     modules: Entries,
@@ -35,6 +35,22 @@ impl<'a> Builder<'a> {
     pub(super) fn module_children(&self, call: &'a Call, out: &mut Vec<(Link<'a>, NodeId)>) -> bool {
         let Some(parts) = self.parts(call) else { return false };
         let graph = self.graph;
+        self.part_children(parts, out);
+        // What a class adds that is a list, a dictionary or takes arguments besides being a module.
+        if self.persistent_state(call).is_some() {
+            call.states().for_each(|state| self.attributes(state, out));
+            return true;
+        }
+        indexed(graph.sequence(call.args).unwrap_or_default(), out);
+        call.states().skip(1).for_each(|state| self.attributes(state, out));
+        keyed(&graph.entries(call.items()), out);
+        indexed(call.appended(), out);
+        true
+    }
+
+    /// Parameters, buffers, submodules, then everything else as attributes.
+    pub(super) fn part_children(&self, parts: Parts, out: &mut Vec<(Link<'a>, NodeId)>) {
+        let graph = self.graph;
         let present = |(_, value): &(NodeId, NodeId)| *graph.node(*value) != Node::None;
         let transient = parts.transient.map(|set| self.texts(set)).unwrap_or_default();
         for (key, value) in parts.parameters.into_iter().filter(present) {
@@ -48,16 +64,6 @@ impl<'a> Builder<'a> {
             out.push((Link::Member(key), value));
         }
         out.extend(parts.others.into_iter().map(|(key, value)| (Link::Attribute(key), value)));
-        // What a class adds that is a list, a dictionary or takes arguments besides being a module.
-        if self.persistent_state(call).is_some() {
-            call.states().for_each(|state| self.attributes(state, out));
-            return true;
-        }
-        indexed(graph.sequence(call.args).unwrap_or_default(), out);
-        call.states().skip(1).for_each(|state| self.attributes(state, out));
-        keyed(&graph.entries(call.items()), out);
-        indexed(call.appended(), out);
-        true
     }
 
     /// The state in `torch_utils.persistence._reconstruct_persistent_obj(meta)` (`StyleGAN`), which would run the source
@@ -75,10 +81,17 @@ impl<'a> Builder<'a> {
     fn parts(&self, call: &Call) -> Option<Parts> {
         let graph = self.graph;
         let state = self.persistent_state(call).or_else(|| call.states().next())?;
-        let Node::Dict(items) = graph.node(state) else { return None };
         if let Some(class) = self.script_class(call) {
+            let Node::Dict(items) = graph.node(state) else { return None };
             return self.script_parts(class, graph.entries(items));
         }
+        self.state_parts(state)
+    }
+
+    /// The parts of a module, if a dictionary is the state of one.
+    pub(super) fn state_parts(&self, state: NodeId) -> Option<Parts> {
+        let graph = self.graph;
+        let Node::Dict(items) = graph.node(state) else { return None };
         let (mut parameters, mut buffers, mut modules, mut transient) = (None, None, None, None);
         let mut others = Vec::new();
         for (key, value) in graph.entries(items) {

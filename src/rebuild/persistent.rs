@@ -88,6 +88,12 @@ pub fn callable(graph: &Graph, id: NodeId) -> Option<Callable> {
     allow(canonical(&global.module, graph.protocol()), &global.name)
 }
 
+/// Module and name of a global, in Python 3's terms.
+pub fn name_of(graph: &Graph, id: NodeId) -> Option<(&str, &str)> {
+    let global = graph.as_global(id)?;
+    Some((canonical(&global.module, global.protocol), &global.name))
+}
+
 /// Key, element type and bytes of the storage that a whole pickle is. `None` for anything else, and for a storage that
 /// is part of another.
 pub fn storage_named(graph: &Graph, root: NodeId) -> Option<(Box<str>, Option<Dtype>, u64)> {

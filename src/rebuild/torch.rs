@@ -96,7 +96,7 @@ impl<'a> Builder<'a> {
     /// A storage that was saved by itself is a tensor of one dimension.
     fn bare_storage(&mut self, id: NodeId) -> Option<Kinded<Made>> {
         if let Node::Persistent(pid) = self.graph.node(id)
-            && self.module_class(*pid).is_some()
+            && (self.module_class(*pid).is_some() || self.graph.package_call(id).is_some())
         {
             return None;
         }

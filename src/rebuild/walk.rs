@@ -45,7 +45,7 @@ pub fn rebuild_at(
     at: (Option<EntryId>, Step),
 ) -> Result<Rebuilt, Error> {
     let mut builder = Builder::new(graph, context, streams);
-    builder.rebuilt = rebuilt;
+    builder.continue_from(rebuilt);
     let mut walk = Walk {
         builder,
         leaves: HashMap::new(),
@@ -76,9 +76,17 @@ pub fn rebuild_at(
 #[derive(Debug, Clone)]
 enum Found {
     Tensor(TensorId),
-    Parts { whole: Option<TensorId>, parts: Vec<(&'static str, TensorId)> },
-    LeftOut { reason: Box<str>, bytes: u64 },
+    Parts {
+        whole: Option<TensorId>,
+        parts: Vec<(&'static str, TensorId)>,
+    },
+    LeftOut {
+        reason: Box<str>,
+        bytes: u64,
+    },
     Fields(Vec<(Box<str>, Made)>),
+    /// A checkpoint of its own, whose tensors are counted from here on.
+    Nested(usize),
 }
 
 struct Walk<'a> {
@@ -135,6 +143,11 @@ impl<'a> Walk<'a> {
     }
 
     fn interpret(&mut self, id: NodeId) -> Result<(), Error> {
+        if let Some(nested) = self.builder.context.nested.and_then(|nested| nested.get(&id)) {
+            let before = self.builder.rebuilt.absorb(nested);
+            self.leaves.insert(id, Found::Nested(before));
+            return Ok(());
+        }
         let found = match self.builder.make(id) {
             None => return Ok(()),
             Some(Ok(Made::Tensor(tensor, attributes))) => {
@@ -239,6 +252,11 @@ impl<'a> Walk<'a> {
                 super::array::place(&mut tree, parent, step, Made::Fields(fields.clone()));
                 continue;
             }
+            if let Some(Found::Nested(before)) = self.leaves.get(&id) {
+                let before = *before;
+                self.place_nested(&mut tree, &mut entered, id, (parent, step), before)?;
+                continue;
+            }
             let kind = self.kind(id);
             if self.leaves.contains_key(&id) && !self.attributes.contains_key(&id) {
                 let entry = tree.push(parent, step, kind);
@@ -289,6 +307,31 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// A checkpoint of its own. Each place but the first repeats all of its names, which is paid for.
+    fn place_nested(
+        &mut self,
+        tree: &mut Tree,
+        entered: &mut [bool],
+        id: NodeId,
+        at: (Option<EntryId>, Step),
+        before: usize,
+    ) -> Result<(), Error> {
+        let Some(nested) = self.builder.context.nested.and_then(|nested| nested.get(&id)) else {
+            return Ok(());
+        };
+        let again = entered.get_mut(id.index()).is_some_and(|flag| std::mem::replace(flag, true));
+        if again {
+            self.spend_names(id, nested.tree.len())?;
+        }
+        for (_, entry) in nested.tree.iter() {
+            self.spend_text(id, entry.step.text().len())?;
+        }
+        let (parent, step) = at;
+        let step = super::graft::at(step);
+        super::graft::graft_tree(tree, &nested.tree, before, parent, |entry| Some(step(entry)));
+        Ok(())
+    }
+
     /// The parts of a tensor that safetensors has no type for. There are at most four, so that they cost no more than
     /// the place that they stand at.
     fn push_parts(&self, tree: &mut Tree, id: NodeId, entry: EntryId) {
@@ -310,7 +353,7 @@ impl<'a> Walk<'a> {
             Some(Found::LeftOut { reason, bytes }) => {
                 Kind::Leaf(Leaf::LeftOut { reason: reason.clone(), bytes: *bytes })
             }
-            Some(Found::Fields(_)) => Kind::Mapping,
+            Some(Found::Fields(_) | Found::Nested(_)) => Kind::Mapping,
             None if self.builder.graph.call(id).is_none() => self.builder.kind(id),
             None => self.kinds.entry(id).or_insert_with(|| self.builder.kind(id)).clone(),
         }
@@ -333,11 +376,16 @@ impl<'a> Walk<'a> {
             self.shared.insert(id, children.clone());
             children
         };
-        let limits = self.builder.context.limits;
-        self.extra_names = self.extra_names.saturating_add(length(children.len()).max(1));
-        check(LimitKind::ExtraNames, length(limits.extra_names), self.extra_names)
-            .map_err(|e| self.error(id, e.into()))?;
+        self.spend_names(id, children.len())?;
         Ok(children)
+    }
+
+    /// Further names of objects that have one already.
+    fn spend_names(&mut self, id: NodeId, names: usize) -> Result<(), Error> {
+        let limits = self.builder.context.limits;
+        self.extra_names = self.extra_names.saturating_add(length(names).max(1));
+        check(LimitKind::ExtraNames, length(limits.extra_names), self.extra_names)
+            .map_err(|e| self.error(id, e.into()))
     }
 
     /// Names repeat text of the pickle, which two bytes refer to.

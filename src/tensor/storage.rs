@@ -125,6 +125,11 @@ impl Streams {
         position(id).and_then(|i| self.streams.get(i)).cloned()
     }
 
+    /// The streams besides the first, in the order of their handles.
+    pub(crate) fn decoded(&self) -> impl Iterator<Item = Arc<dyn ReadAt>> + '_ {
+        self.streams.iter().skip(1).cloned()
+    }
+
     /// The first source file.
     pub fn source(&self) -> &dyn ReadAt {
         self.stream(StreamId::SOURCE)

@@ -244,6 +244,13 @@ impl Tensor {
         Self { view, encoding: None, pieces: None }
     }
 
+    /// The same; what safetensors gives a last dimension of 2 is recorded as `complex`.
+    pub fn plain(view: View) -> Self {
+        let pairs = view.dtype().layout() == Layout::PairDimension;
+        let encoding = || Encoding { kind: "complex", part: "values", scheme: None, axis: None, shape: None };
+        Self { encoding: pairs.then(|| Box::new(encoding())), ..Self::new(view) }
+    }
+
     /// The same tensor over storages whose list now follows `before` others.
     pub(crate) fn moved(self, before: usize) -> Self {
         let moved = |piece: &Piece| Piece { view: piece.view.clone().moved(before), ..piece.clone() };

@@ -25,6 +25,7 @@ mod zips;
 mod bytes;
 mod cli;
 mod cli_sign;
+mod container_export;
 mod container_legacy;
 mod container_tar;
 mod container_torch;
