@@ -81,7 +81,9 @@ Examples:
   depickle convert last.ckpt --metadata  # epoch, hyper-parameters, … in last.metadata.json
   depickle convert runs/ -o converted/ --dtype bf16
   curl -L https://example.org/model.pt | depickle convert - -o model.safetensors
-  depickle convert model.pt --strip-prefix auto --rename '^backbone\\.=' --dry-run";
+  depickle convert model.pt --strip-prefix auto --rename '^backbone\\.=' --dry-run
+
+Which command for which library: docs/where-from.md. \"Weights only load failed\": docs/weights-only.md";
 
 /// `convert`
 #[derive(Debug, Args)]

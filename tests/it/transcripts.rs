@@ -106,6 +106,12 @@ fn the_page_about_the_command_line_is_true() {
     run("docs/cli.md");
 }
 
+#[cfg(unix)]
+#[test]
+fn the_page_about_weights_only_is_true() {
+    run("docs/weights-only.md");
+}
+
 #[test]
 fn wildcards() {
     assert!(fits_line("a ... c", "a b c") && fits_line("...", "") && !fits_line("a", "ab"));
