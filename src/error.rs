@@ -1,7 +1,7 @@
 //! The public error: which file, and what went wrong at which stage.
 
 use crate::tensor::ReadError;
-use crate::{checkpoint, custody, output, plan};
+use crate::{checkpoint, custody, hub, output, plan};
 
 /// What went wrong, and with which file.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,12 @@ pub enum ErrorKind {
     #[cfg(feature = "sign")]
     #[error(transparent)]
     Signature(#[from] custody::oms::Error),
+    /// The files of a folder do not fit together.
+    #[error(transparent)]
+    Hub(#[from] hub::Error),
+    /// A file that was to be copied could not be read.
+    #[error("cannot be copied: {0}")]
+    Copy(std::io::Error),
     /// The output would take the place of the input.
     #[error("the output {0} is the input itself; choose another with -o")]
     OutputIsInput(String),
@@ -69,6 +75,8 @@ impl Error {
             | ErrorKind::PathNotUtf8 => Class::Misuse,
             ErrorKind::Plan(plan::Error::Structure(_)) => Class::Malformed,
             ErrorKind::Output(error) => output_class(&error.kind),
+            ErrorKind::Hub(hub::Error::Io(_)) | ErrorKind::Copy(_) => Class::Environment,
+            ErrorKind::Hub(_) => Class::Malformed,
             ErrorKind::Verify(custody::VerifyError::Io { .. }) => Class::Environment,
             ErrorKind::Verify(custody::VerifyError::NoManifest { .. }) => Class::Misuse,
             ErrorKind::Verify(_) => Class::Malformed,
@@ -92,9 +100,9 @@ fn signature_class(error: &custody::oms::Error) -> Class {
 fn output_class(kind: &output::ErrorKind) -> Class {
     use output::ErrorKind as Kind;
     match kind {
-        Kind::Write(_) | Kind::Source(_) | Kind::Changed(_) => Class::Environment,
+        Kind::Write(_) | Kind::Source(_) | Kind::Changed(_) | Kind::Busy => Class::Environment,
         Kind::Tensor { error: ReadError::Io(_), .. } => Class::Environment,
-        Kind::Exists | Kind::NotAFile => Class::Misuse,
+        Kind::Exists | Kind::NotAFile | Kind::Interrupted | Kind::Stale => Class::Misuse,
         _ => Class::Malformed,
     }
 }

@@ -94,7 +94,8 @@ pub(crate) struct ConvertArgs {
     #[arg(value_name = "INPUT", required = true)]
     pub(crate) inputs: Vec<PathBuf>,
 
-    /// Where to write: a file if it ends in .safetensors, else a folder [default: beside the input]
+    /// Where to write: a file if it ends in .safetensors, else a folder, which may be the input [default: beside the
+    /// input]
     #[arg(short, long, value_name = "PATH")]
     pub(crate) output: Option<PathBuf>,
 
@@ -125,6 +126,22 @@ pub(crate) struct ConvertArgs {
     /// Replace outputs that exist; never an input
     #[arg(long)]
     pub(crate) force: bool,
+
+    /// Split what has more bytes of tensors into several files, with an index (5GB = 5,000,000,000 bytes)
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) max_shard_size: Option<u64>,
+
+    /// Of a Hugging Face folder, copy configs, tokenizers and text too; never a pickle, never code [default]
+    #[arg(long, overrides_with = "no_copy_others")]
+    pub(crate) copy_others: bool,
+
+    /// Write the weights of a folder alone
+    #[arg(long)]
+    pub(crate) no_copy_others: bool,
+
+    /// Go on with an interrupted conversion of a folder, or into several files
+    #[arg(long, conflicts_with = "no_manifest")]
+    pub(crate) resume: bool,
 
     /// Threads [default: one a core]
     #[arg(long, value_name = "N")]
@@ -423,6 +440,28 @@ impl Args for NameArgs {
     }
 }
 
+/// A size as `huggingface_hub` takes it: `5GB` is 5,000,000,000 bytes.
+fn size(text: &str) -> Result<u64, &'static str> {
+    const UNITS: &[(&str, u64)] =
+        &[("TB", 1_000_000_000_000), ("GB", 1_000_000_000), ("MB", 1_000_000), ("KB", 1_000), ("", 1)];
+    const EXPECTED: &str = "expected a size such as 5GB, 500MB or a number of bytes";
+    let text = text.trim().to_ascii_uppercase();
+    let split = UNITS.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)));
+    let (number, unit) = split.ok_or(EXPECTED)?;
+    let (whole, part) = number.trim().split_once('.').unwrap_or((number.trim(), ""));
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !digits(whole) || !digits(part) || part.len() > 12 {
+        return Err(EXPECTED);
+    }
+    let whole: u64 = whole.parse().map_err(|_| EXPECTED)?;
+    let part_of = 10_u64.checked_pow(u32::try_from(part.len()).unwrap_or(0)).ok_or(EXPECTED)?;
+    let part = if part.is_empty() { 0 } else { part.parse().map_err(|_| EXPECTED)? };
+    let part = u128::from(unit).checked_mul(part).and_then(|bytes| bytes.checked_div(u128::from(part_of)));
+    let part = part.and_then(|bytes| u64::try_from(bytes).ok());
+    let bytes = whole.checked_mul(unit).zip(part).and_then(|(whole, part)| whole.checked_add(part));
+    bytes.filter(|bytes| *bytes > 0).ok_or(EXPECTED)
+}
+
 fn dtype(text: &str) -> Result<Dtype, &'static str> {
     match text.to_ascii_lowercase().as_str() {
         "f32" | "fp32" | "float32" | "float" => Ok(Dtype::F32),
@@ -461,6 +500,13 @@ mod tests {
     }
 
     #[test]
+    fn sizes_are_decimal() {
+        for (text, bytes) in [("5GB", 5_000_000_000), ("1.5mb", 1_500_000), ("200 KB", 200_000), ("77", 77)] {
+            assert_eq!(convert(&["--max-shard-size", text]).unwrap().max_shard_size, Some(bytes));
+        }
+    }
+
+    #[test]
     fn types_go_by_several_names() {
         for (text, dtype) in [("f32", Dtype::F32), ("Float16", Dtype::F16), ("BF16", Dtype::Bf16)] {
             assert_eq!(convert(&["--dtype", text]).unwrap().select.dtype, Some(dtype));
@@ -472,6 +518,9 @@ mod tests {
         for arguments in [
             &["--dtype", "f64"][..],
             &["--jobs", "0"],
+            &["--max-shard-size", "0"],
+            &["--max-shard-size", "5 gigabytes"],
+            &["--resume", "--no-manifest"],
             &["--rename", "a"],
             &["--rename", "(=b"],
             &["--aliases", "never"],

@@ -9,7 +9,7 @@ use std::time::Instant;
 use depickle::bytes::ReadAt;
 use depickle::checkpoint::{self, OpenOptions};
 use depickle::container::{Format, detect};
-use depickle::convert::{Converted, Options, convert_source};
+use depickle::convert::{Converted, Options, convert_folder, convert_source};
 use depickle::policy::{Overrides, Policy};
 use depickle::progress::{Progress, Silent};
 use depickle::report::ConvertRecord;
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &ConvertArgs, arguments: &[OsString], printer: &mut Prin
         policy.apply(&mut options.open.overrides);
         options.policy = Some(policy.sha256.clone());
     }
-    let prepared = inputs::find(&args.inputs).and_then(|inputs| {
+    let prepared = inputs::find_checkpoints(&args.inputs).and_then(|inputs| {
         let writes = |job: &Job| would_write(job, &options);
         let jobs = assign(inputs.all, args, &writes)?;
         let counts = |job: &&Job| !job.input.is_found() || writes(job);
@@ -95,6 +95,9 @@ fn options(args: &ConvertArgs) -> Options {
             ..plan::Options::default()
         },
         jobs: args.jobs.map(std::num::NonZero::get),
+        max_shard_size: args.max_shard_size,
+        copy_others: !args.no_copy_others,
+        resume: args.resume,
         force: args.force,
         dry_run: args.dry_run,
         ..Options::default()
@@ -168,7 +171,8 @@ impl Run<'_> {
     /// Converts one input; `None` where there is nothing to convert.
     fn convert(&self, job: &Job) -> Result<Option<Converted>, Error> {
         let input = &job.input;
-        let folder = folder(&job.output);
+        let is_folder = matches!(input.source, Source::Checkpoint(_));
+        let folder = if is_folder { &job.output } else { folder(&job.output) };
         let mut made = Vec::new();
         if !self.options.dry_run {
             let manifest = match &job.manifest {
@@ -178,6 +182,10 @@ impl Run<'_> {
             for folder in std::iter::once(folder).chain(manifest) {
                 made.push(Folders::create(folder).map_err(|error| not_made(input, folder, error))?);
             }
+        }
+        if is_folder {
+            let options = Options { manifest: job.manifest.clone(), ..self.options.clone() };
+            return convert_folder(input.path(), &job.output, &options, self.bars).map(Some);
         }
         let temporary = std::env::temp_dir();
         let spool = if self.options.dry_run { &temporary } else { folder };
@@ -253,7 +261,10 @@ impl Run<'_> {
         }
         let output = converted.output.display().to_string();
         let output = sanitize(&output);
-        let tensors = Count(converted.tensors, "tensor");
+        let tensors = match converted.shards {
+            0 | 1 => Count(converted.tensors, "tensor").to_string(),
+            shards => format!("{} in {}", Count(converted.tensors, "tensor"), Count(shards, "file")),
+        };
         let aliases = match converted.aliases {
             0 => String::new(),
             1 => ", 1 alias".to_owned(),
@@ -262,7 +273,7 @@ impl Run<'_> {
         if self.options.dry_run {
             self.list(converted);
             self.printer.result(format_args!("{output}  {tensors}{aliases}; not written: a dry run"));
-            if !self.options.force && converted.output.exists() {
+            if !self.options.force && converted.output.is_file() {
                 self.printer.note(format_args!("{output}: exists already; --force would replace it"));
             }
             return;
@@ -341,6 +352,25 @@ fn not_made(input: &Input, folder: &Path, error: std::io::Error) -> Error {
 fn notes(converted: &Converted, verbose: bool) -> Vec<String> {
     let mut lines: Vec<String> = converted.notes.iter().map(ToString::to_string).collect();
     lines.extend(converted.overridden.iter().map(|name| format!("kept as inert data: {name}")));
+    if converted.taken_over > 0 {
+        let (done, all) = (converted.taken_over, Count(converted.shards, "file"));
+        lines.push(format!("resumed: {done} of {all} of weights had been finished"));
+    }
+    if converted.copied > 0 {
+        lines.push(format!("copied: {} beside the weights", Count(converted.copied, "file")));
+    }
+    match converted.left_out_files.as_slice() {
+        [] => {}
+        files if verbose => {
+            lines.extend(files.iter().map(|(path, reason)| format!("left out: {path}: {reason}")));
+        }
+        files => {
+            let names: Vec<&str> = files.iter().take(4).map(|(path, _)| path.as_str()).collect();
+            let more = if files.len() > names.len() { ", …" } else { "" };
+            let files = Count(length(files.len()), "file");
+            lines.push(format!("left out: {files} ({}{more})", names.join(", ")));
+        }
+    }
     if verbose {
         lines.extend(converted.left_out.iter().map(|group| {
             let path =

@@ -100,7 +100,12 @@ fn next(error: &Error) -> Option<String> {
         ErrorKind::Output(output::Error { kind, .. }) => match kind {
             Output::Exists => "--force replaces it, -o writes elsewhere".to_owned(),
             Output::NotAFile => "choose another with -o".to_owned(),
-            Output::Write(_) | Output::Source(_) => "nothing was left behind; try again".to_owned(),
+            Output::Interrupted => "--resume goes on with it, --force begins anew".to_owned(),
+            Output::Busy => "wait for its end, or choose another folder with -o".to_owned(),
+            Output::Stale => "--force removes it, -o writes elsewhere".to_owned(),
+            Output::Write(_) | Output::Source(_) => {
+                "nothing that looks finished was left behind; try again (a folder: with --resume)".to_owned()
+            }
             Output::Crc { .. } | Output::Inflate { .. } | Output::InflatedSize { .. } => DAMAGED.to_owned(),
             _ => return None,
         },

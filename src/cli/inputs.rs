@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use depickle::bytes::{FileSource, ReadAt};
+use depickle::convert::is_checkpoint_folder;
 use walkdir::{DirEntry, WalkDir};
 
 use super::sanitize::sanitize;
@@ -17,6 +18,8 @@ const STDIN: &str = "stdin";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
     File(PathBuf),
+    /// A folder that is one checkpoint.
+    Checkpoint(PathBuf),
     Stdin,
     /// A folder, or a part of one, that cannot be listed.
     Unlisted(PathBuf, String),
@@ -50,7 +53,7 @@ impl Input {
     /// The file, or the name that stands for it in documents.
     pub(crate) fn path(&self) -> &Path {
         match &self.source {
-            Source::File(path) | Source::Unlisted(path, _) => path,
+            Source::File(path) | Source::Checkpoint(path) | Source::Unlisted(path, _) => path,
             Source::Stdin => Path::new(STDIN),
         }
     }
@@ -85,6 +88,7 @@ impl Input {
         Ok(match &self.source {
             Source::File(path) => Arc::new(FileSource::open(path)?),
             Source::Stdin => Arc::new(FileSource::from_file(spooled(spool)?)?),
+            Source::Checkpoint(_) => return Err(io::ErrorKind::IsADirectory.into()),
             Source::Unlisted(_, why) => return Err(io::Error::other(why.clone())),
         })
     }
@@ -101,6 +105,18 @@ fn spooled(folder: &Path) -> io::Result<File> {
 /// # Errors
 /// What cannot be an input at all, as a message.
 pub(crate) fn find(named: &[PathBuf]) -> Result<Inputs, String> {
+    find_with(named, |_| false)
+}
+
+/// As [`find`]; a folder that is named and is one checkpoint is an input itself.
+///
+/// # Errors
+/// As [`find`].
+pub(crate) fn find_checkpoints(named: &[PathBuf]) -> Result<Inputs, String> {
+    find_with(named, is_checkpoint_folder)
+}
+
+fn find_with(named: &[PathBuf], is_one: impl Fn(&Path) -> bool) -> Result<Inputs, String> {
     let mut inputs = Inputs::default();
     for path in named {
         if path.as_os_str() == "-" {
@@ -111,6 +127,9 @@ pub(crate) fn find(named: &[PathBuf]) -> Result<Inputs, String> {
             continue;
         }
         match path.metadata() {
+            Ok(there) if there.is_dir() && is_one(path) => {
+                inputs.all.push(Input::named(Source::Checkpoint(path.clone())));
+            }
             Ok(there) if there.is_dir() => walk(path, &mut inputs),
             Ok(there) => {
                 check_regular(path, &there)?;
@@ -133,7 +152,8 @@ fn check_regular(path: &Path, metadata: &Metadata) -> Result<(), String> {
 
 /// Every regular file below a folder, by name. Links are not followed.
 fn walk(folder: &Path, inputs: &mut Inputs) {
-    for entry in WalkDir::new(folder).sort_by_file_name() {
+    let walk = WalkDir::new(folder).sort_by_file_name();
+    for entry in walk.into_iter().filter_entry(|entry| !(entry.file_type().is_dir() && is_own(entry))) {
         match entry {
             Ok(entry) if entry.file_type().is_dir() => {}
             Ok(entry) if !entry.file_type().is_file() || is_own(&entry) => {

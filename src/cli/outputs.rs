@@ -22,6 +22,13 @@ pub(crate) struct Job {
 
 impl Job {
     fn targets(&self) -> Vec<PathBuf> {
+        if let Source::Checkpoint(_) = self.input.source {
+            // A folder in which others may stand too: its manifest says whose it is.
+            return match &self.manifest {
+                ManifestAt::Path(path) => vec![path.clone()],
+                _ => vec![self.output.join(FOLDER_MANIFEST)],
+            };
+        }
         let manifest = match &self.manifest {
             ManifestAt::Beside => Some(manifest_name(&self.output)),
             ManifestAt::Path(path) => Some(path.clone()),
@@ -31,6 +38,9 @@ impl Job {
         std::iter::once(self.output.clone()).chain(metadata).chain(manifest).collect()
     }
 }
+
+/// The manifest of a folder whose conversion is one checkpoint.
+const FOLDER_MANIFEST: &str = "manifest.json";
 
 /// Gives every input its output. `writes` says whether a file that was found in a folder would be written at all.
 ///
@@ -56,8 +66,19 @@ pub(crate) fn assign(
     };
     let mut jobs = Vec::with_capacity(inputs.len());
     for input in inputs {
-        let output = target.of(&input)?;
-        jobs.push(Job { input, output, manifest: manifest.clone(), metadata: args.select.metadata });
+        let sharded = args.max_shard_size.is_some();
+        let output = match input.source {
+            Source::Checkpoint(_) => target.of_checkpoint(&input, is_one)?,
+            _ if sharded => target.of_shards(&input, is_one)?,
+            _ => target.of(&input)?,
+        };
+        let manifest = match &manifest {
+            ManifestAt::Beside if sharded && !matches!(input.source, Source::Checkpoint(_)) => {
+                ManifestAt::Path(output.with_file_name(FOLDER_MANIFEST))
+            }
+            manifest => manifest.clone(),
+        };
+        jobs.push(Job { input, output, manifest, metadata: args.select.metadata });
     }
     check(&jobs, writes)?;
     Ok(jobs)
@@ -104,6 +125,41 @@ impl<'a> Target<'a> {
                 input.shown()
             )),
             Self::Beside => Ok(input.path().with_file_name(name)),
+        }
+    }
+
+    /// The folder that a folder is converted into: itself, if no other is named.
+    fn of_checkpoint(&self, input: &Input, is_one: bool) -> Result<PathBuf, String> {
+        let path = input.path();
+        match self {
+            Self::File(_) => {
+                Err(format!("{}: -o with a folder as the input is a folder, too", input.shown()))
+            }
+            Self::Folder(folder) if is_one => Ok(folder.to_path_buf()),
+            Self::Folder(folder) => Ok(folder.join(path.file_name().unwrap_or_default())),
+            Self::Beside if is_in_cache(path) => Err(format!(
+                "{}: lies in a Hugging Face cache, which keeps its own files; give -o",
+                input.shown()
+            )),
+            Self::Beside => Ok(path.to_owned()),
+        }
+    }
+
+    /// The file after which the shards of a file are called: `model.safetensors` in a folder of their own, unless the
+    /// input has a name that loaders know.
+    fn of_shards(&self, input: &Input, is_one: bool) -> Result<PathBuf, String> {
+        let whole = self.of(input)?;
+        let stem = whole.with_extension("");
+        let name = stem.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let is_known = name.starts_with("model") || name.ends_with("_model");
+        match self {
+            Self::File(path) => {
+                let shown = path.display().to_string();
+                Err(format!("-o {}: --max-shard-size writes several files; give a folder", sanitize(&shown)))
+            }
+            _ if is_known => Ok(whole),
+            Self::Folder(_) if is_one => Ok(whole.with_file_name("model.safetensors")),
+            _ => Ok(stem.join("model.safetensors")),
         }
     }
 }

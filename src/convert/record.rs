@@ -1,30 +1,28 @@
 //! From a finished conversion to its manifest.
 
 use std::io::{BufWriter, Write as _};
-use std::path::{Path, PathBuf};
 
 use crate::bytes::ReadAt;
 use crate::checkpoint::{PickleInfo, SourceFile};
 use crate::custody::Hashing;
 use crate::custody::{
-    Accounted, AliasRecord, Digests, EncodingRecord, GlobalRecord, Inside, Lazy, LeftOutRecord, Manifest,
-    OptionsRecord, OutputRecord, PickleRecord, Piece, Region, SCHEMA, SourceRecord, Target, TensorRecord,
-    TensorSet, Tool, ValuesRecord,
+    Accounted, AliasRecord, Digests, EncodingRecord, GlobalRecord, Inside, Lazy, LeftOutFile, LeftOutRecord,
+    Manifest, OptionsRecord, OutputRecord, PickleRecord, Piece, Region, SCHEMA, SourceRecord, Target,
+    TensorRecord, TensorSet, Tool, ValuesRecord,
 };
-use crate::error::{Error, ErrorKind};
-use crate::output::{self, Digest, Sidecar, Staged, Written, WrittenTensor};
+use crate::error::Error;
+use crate::output::{self, Digest, Staged, Written, WrittenTensor};
 use crate::plan::{self, Aliases, NameRule, Planned};
-use crate::tensor::{self, Tensor, View};
+use crate::tensor::{self, EntryId, Tensor, View};
 
-use super::Job;
+use super::job::{Done, Job};
+use super::model::Model;
 
 /// What a manifest is made from.
+#[derive(Clone, Copy)]
 pub(super) struct Record<'a> {
     pub(super) job: &'a Job<'a>,
-    pub(super) written: &'a Written,
-    pub(super) sidecar: Option<&'a Sidecar>,
-    pub(super) name: &'a Path,
-    pub(super) output: &'a Path,
+    pub(super) done: &'a Done,
 }
 
 /// A manifest that was written.
@@ -35,58 +33,75 @@ pub(super) struct Recorded {
     pub(super) sha256: String,
 }
 
-impl Recorded {
-    /// The outputs in their folder, and the manifest, with their digests.
-    pub(super) fn files(&self, folder: &Path, manifest: &Path) -> Vec<(PathBuf, String)> {
-        let outputs = self.manifest.outputs.iter();
-        let outputs = outputs.map(|output| (folder.join(&output.path), output.sha256.clone()));
-        outputs.chain(std::iter::once((manifest.to_owned(), self.sha256.clone()))).collect()
+/// A file that was written.
+pub(super) struct OutputFile {
+    record: OutputRecord,
+}
+
+impl OutputFile {
+    pub(super) fn new(path: &str, role: &str, size: u64, sha256: Option<Digest>) -> Self {
+        let (path, role) = (path.to_owned(), role.to_owned());
+        Self { record: OutputRecord { path, role, size, sha256: text(sha256.as_ref()) } }
     }
 }
 
-impl Record<'_> {
+/// A model of the conversion, and where its files stand among all.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    model: &'a Model,
+    /// Digests of its source files.
+    hashed: &'a [Option<Digest>],
+    /// What was written of it, file by file.
+    weights: &'a [Written],
+    /// Position of its first source file.
+    source: u64,
+    /// Position of its first output.
+    output: u64,
+}
+
+impl<'a> Record<'a> {
     /// Writes the manifest, and gives it without its tensors, and its digest. Tensors are recorded one by one, so that a
     /// million take no memory of their own.
     pub(super) fn write(&self, to: &Staged) -> Result<Recorded, Error> {
-        let plan = &self.job.plan;
-        let output = file_name(self.output)?;
-        let opened = &self.job.opened;
-        let left_out = plan.left_out.iter().map(|left_out| {
-            let (source, path) = opened.place(left_out.entry);
-            LeftOutRecord {
-                source: crate::bytes::length(source),
-                path,
-                tensors: left_out.tensors,
-                bytes: left_out.bytes,
-                reason: left_out.reason.to_string(),
-            }
+        let left_out = self.parts().flat_map(|part| {
+            part.model.plan.left_out.iter().map(move |left_out| {
+                let (source, path) = part.place(left_out.entry);
+                LeftOutRecord {
+                    source,
+                    path,
+                    tensors: left_out.tensors,
+                    bytes: left_out.bytes,
+                    reason: left_out.reason.to_string(),
+                }
+            })
         });
-        let values = plan.values_left_out.iter().map(|values| {
-            let (source, path) = opened.place(values.entry);
-            ValuesRecord {
-                source: crate::bytes::length(source),
-                path,
-                type_name: values.type_name.to_string(),
-                count: values.count,
-            }
+        let values = self.parts().flat_map(|part| {
+            part.model.plan.values_left_out.iter().map(move |values| {
+                let (source, path) = part.place(values.entry);
+                let type_name = values.type_name.to_string();
+                ValuesRecord { source, path, type_name, count: values.count }
+            })
         });
+        let left_out_files = self.job.left_out_files.iter();
+        let left_out_files =
+            left_out_files.map(|(path, reason)| LeftOutFile { path: path.clone(), reason: reason.clone() });
         let manifest = Manifest {
             schema: SCHEMA.to_owned(),
             tool: Tool::this(),
             options: self.options(),
             sources: self.sources()?,
-            tensors: Lazy(|| self.tensors()),
-            aliases: Lazy(|| self.aliases()),
+            tensors: Lazy(|| self.parts().flat_map(Part::tensors)),
+            aliases: Lazy(|| self.parts().flat_map(Part::aliases)),
             left_out: left_out.collect(),
             values_left_out: values.collect(),
-            left_out_files: Vec::new(),
-            outputs: self.outputs(output)?,
+            left_out_files: left_out_files.collect(),
+            outputs: self.done.outputs.iter().map(|output| output.record.clone()).collect(),
             digests: Digests { tensor_set: self.tensor_set(), others: std::collections::BTreeMap::new() },
-            claim: self.job.claim(Some(self.written)).to_owned(),
+            claim: self.job.claim(Some(self.done)).to_owned(),
         };
         let fail = |error: std::io::Error| {
             let kind = output::ErrorKind::Write(error);
-            Error::new(self.name, output::Error { path: to.target().to_owned(), kind })
+            Error::new(self.job.input, output::Error { path: to.target().to_owned(), kind })
         };
         let mut writer = BufWriter::with_capacity(1 << 20, Hashing::new(to.file()));
         serde_json::to_writer_pretty(&mut writer, &manifest).map_err(|e| fail(e.into()))?;
@@ -95,38 +110,61 @@ impl Record<'_> {
         Ok(Recorded { manifest: manifest.without_tensors(), sha256: hashing.digest() })
     }
 
-    /// The weights, and the values beside them.
-    fn outputs(&self, path: String) -> Result<Vec<OutputRecord>, Error> {
-        let mut outputs = vec![OutputRecord {
-            path,
-            role: "weights".to_owned(),
-            size: self.written.size,
-            sha256: text(self.written.sha256.as_ref()),
-        }];
-        if let Some(Sidecar { size, sha256 }) = self.sidecar {
-            outputs.push(OutputRecord {
-                path: file_name(&super::metadata_name(self.output))?,
-                role: "metadata".to_owned(),
-                size: *size,
-                sha256: sha256.to_string(),
-            });
-        }
-        Ok(outputs)
+    /// Whether a manifest is that of this very conversion, as far as can be told without reading weights, and its outputs
+    /// are there.
+    pub(super) fn is_of(&self, manifest: &Manifest) -> bool {
+        let sources = self.parts().flat_map(|part| {
+            part.model.opened.files.iter().map(move |file| {
+                let pickles: Vec<PickleRecord> = file.pickles.iter().map(pickle).collect();
+                (file.name.to_string(), part.size(file), pickles)
+            })
+        });
+        let recorded = manifest.sources.iter();
+        let recorded = recorded.map(|source| (source.path.clone(), source.size, source.pickles.clone()));
+        let is_there = |output: &OutputRecord| {
+            self.job.root.join(&output.path).metadata().is_ok_and(|file| file.len() == output.size)
+        };
+        manifest.tool == Tool::this()
+            && manifest.options == self.options()
+            && sources.eq(recorded)
+            && manifest.outputs.iter().all(is_there)
     }
 
-    fn options(&self) -> OptionsRecord {
+    /// Each model with its place among the sources and outputs.
+    fn parts(self) -> impl Iterator<Item = Part<'a>> {
+        let (mut source, mut output) = (0_usize, 0_usize);
+        self.job.models.iter().enumerate().map(move |(at, model)| {
+            let after = output.saturating_add(model.shards.len());
+            let part = Part {
+                model,
+                hashed: self.done.sources.get(at).map(Vec::as_slice).unwrap_or_default(),
+                weights: self.done.weights.get(output..after).unwrap_or_default(),
+                source: crate::bytes::length(source),
+                output: crate::bytes::length(output),
+            };
+            source = source.saturating_add(model.opened.files.len());
+            output = after;
+            part
+        })
+    }
+
+    pub(super) fn options(&self) -> OptionsRecord {
         let options = &self.job.options;
         let (plan, open) = (&options.plan, &options.open);
         let mut inert = open.overrides.names.clone();
         inert.extend(open.overrides.unknown.then(|| "unknown".to_owned()));
+        // One place that holds the weights of every model.
+        let mut roots = self.job.models.iter().map(|model| model.plan.root.as_ref());
+        let root = roots.next().flatten().filter(|root| roots.all(|other| other == Some(*root)));
         OptionsRecord {
             strict: open.strict,
-            root: self.job.plan.root.clone(),
+            root: root.cloned(),
             all: plan.all,
             include: plan.include.clone(),
             exclude: plan.exclude.clone(),
             names: plan.names.iter().map(rule).collect(),
             dtype: plan.dtype.map(|dtype| dtype.stored().to_string()),
+            max_shard_size: options.max_shard_size,
             aliases: match plan.aliases {
                 Aliases::Auto if plan.prefer_once => "once",
                 Aliases::Auto | Aliases::Copy => "copy",
@@ -145,25 +183,61 @@ impl Record<'_> {
 
     /// Every file that was read.
     fn sources(&self) -> Result<Vec<SourceRecord>, Error> {
-        let mut hashed = self.written.sources.iter();
-        self.job.opened.files.iter().map(|file| self.source(file, &mut hashed)).collect()
+        let sources = self.parts().flat_map(|part| {
+            part.model.opened.files.iter().enumerate().map(move |(at, file)| part.source(file, at))
+        });
+        let sources: std::io::Result<Vec<SourceRecord>> = sources.collect();
+        sources.map_err(|error| Error::new(self.job.input, crate::checkpoint::Error::Io(error)))
     }
 
-    fn source<'d>(
-        &self,
-        file: &SourceFile,
-        hashed: &mut impl Iterator<Item = &'d Digest>,
-    ) -> Result<SourceRecord, Error> {
-        let stream = self.job.opened.streams.stream(file.stream);
+    fn tensor_set(&self) -> String {
+        let records = self.parts().map(|part| {
+            let records = part.written().map(|(planned, _, written, tensor)| {
+                let dtype = written.dtype.to_string();
+                (planned.name.as_str(), dtype, tensor.view.stored_shape(), text(written.sha256.as_ref()))
+            });
+            (part, records.collect::<Vec<_>>())
+        });
+        let records: Vec<_> = records.collect();
+        let mut set = TensorSet::default();
+        for (part, records) in &records {
+            for (name, dtype, shape, sha256) in records {
+                set.add(name, dtype, shape, sha256);
+            }
+            for alias in &part.model.plan.aliases {
+                if let Some((_, dtype, shape, sha256)) = records.get(alias.of) {
+                    set.add(&alias.name, dtype, shape, sha256);
+                }
+            }
+        }
+        set.digest()
+    }
+}
+
+impl<'a> Part<'a> {
+    fn size(self, file: &SourceFile) -> u64 {
+        let inner = || self.model.opened.streams.stream(file.stream).size();
+        file.outer.as_ref().map_or_else(inner, |outer| outer.source.size())
+    }
+
+    /// Position of the source that holds a place, and the steps to it there.
+    fn place(self, entry: EntryId) -> (u64, Vec<String>) {
+        let (source, path) = self.model.opened.place(entry);
+        (self.source.saturating_add(crate::bytes::length(source)), path)
+    }
+
+    fn source(self, file: &SourceFile, at: usize) -> std::io::Result<SourceRecord> {
+        let size = self.size(file);
         let accounting = Accounted::Plain(file.accounting);
-        let (size, sha256, accounting) = match &file.outer {
-            None => (stream.size(), text(hashed.next()), accounting),
+        let hashed = self.hashed.get(at).and_then(Option::as_ref);
+        let (sha256, accounting) = match &file.outer {
+            None => (text(hashed), accounting),
             Some(outer) => {
-                let size = outer.source.size();
-                let inside = Inside { size: stream.size(), accounting: file.accounting };
+                let inner = self.model.opened.streams.stream(file.stream).size();
+                let inside = Inside { size: inner, accounting: file.accounting };
                 let expanded = Accounted::Compressed { compressed: size, inside };
-                let sha256 = self.digest(&*outer.source)?;
-                (size, sha256, if outer.expanded { expanded } else { accounting })
+                let sha256 = output::digest_of(&*outer.source)?.to_string();
+                (sha256, if outer.expanded { expanded } else { accounting })
             }
         };
         Ok(SourceRecord {
@@ -178,42 +252,53 @@ impl Record<'_> {
         })
     }
 
-    fn digest(&self, stream: &dyn ReadAt) -> Result<String, Error> {
-        output::digest_of(stream)
-            .map(|digest| digest.to_string())
-            .map_err(|error| Error::new(self.name, crate::checkpoint::Error::Io(error)))
-    }
-
-    fn pairs(&self) -> impl Iterator<Item = (&Planned, &WrittenTensor, &Tensor)> {
-        let tensor = |planned: &Planned| self.job.opened.tensors.get(planned.tensor.index());
-        let pairs = self.job.plan.tensors.iter().zip(&self.written.tensors);
-        pairs.filter_map(move |(planned, written)| Some((planned, written, tensor(planned)?)))
-    }
-
-    fn tensors(&self) -> impl Iterator<Item = TensorRecord> {
-        self.pairs().map(|(planned, written, tensor)| self.tensor(planned, written, tensor))
-    }
-
-    fn tensor(&self, planned: &Planned, written: &WrittenTensor, tensor: &Tensor) -> TensorRecord {
-        let view = &tensor.view;
-        let (start, end) = written.data_offsets;
-        TensorRecord {
-            name: planned.name.clone(),
-            dtype: written.dtype.to_string(),
-            shape: view.stored_shape(),
-            nbytes: end.saturating_sub(start),
-            sha256: text(written.sha256.as_ref()),
-            from: self.pieces(planned, tensor),
-            to: Target { output: 0, offsets: [start, end] },
-            encoding: encoding(written, tensor),
+    /// Every tensor in the order of the plan, with the position of its output.
+    fn written(self) -> impl Iterator<Item = (&'a Planned, u64, &'a WrittenTensor, &'a Tensor)> {
+        let mut placed: Vec<Option<(u64, &WrittenTensor)>> = vec![None; self.model.plan.tensors.len()];
+        for ((shard, written), output) in self.model.shards.iter().zip(self.weights).zip(self.output..) {
+            for (at, tensor) in shard.tensors.iter().zip(&written.tensors) {
+                if let Some(slot) = placed.get_mut(*at) {
+                    *slot = Some((output, tensor));
+                }
+            }
         }
+        let tensor = |planned: &Planned| self.model.opened.tensors.get(planned.tensor.index());
+        self.model.plan.tensors.iter().zip(placed).filter_map(move |(planned, placed)| {
+            let (output, written) = placed?;
+            Some((planned, output, written, tensor(planned)?))
+        })
+    }
+
+    fn tensors(self) -> impl Iterator<Item = TensorRecord> {
+        self.written().map(move |(planned, output, written, tensor)| {
+            let (start, end) = written.data_offsets;
+            TensorRecord {
+                name: planned.name.clone(),
+                dtype: written.dtype.to_string(),
+                shape: tensor.view.stored_shape(),
+                nbytes: end.saturating_sub(start),
+                sha256: text(written.sha256.as_ref()),
+                from: self.pieces(planned, tensor),
+                to: Target { output, offsets: [start, end] },
+                encoding: encoding(written, tensor),
+            }
+        })
+    }
+
+    fn aliases(self) -> impl Iterator<Item = AliasRecord> {
+        let plan = &self.model.plan;
+        plan.aliases.iter().map(move |alias| {
+            let (source, path) = self.place(alias.entry);
+            let of = plan.tensors.get(alias.of).map(|of| of.name.clone()).unwrap_or_default();
+            AliasRecord { name: alias.name.clone(), of, source, path }
+        })
     }
 
     /// Where a tensor came from.
-    fn pieces(&self, planned: &Planned, tensor: &Tensor) -> Vec<Piece> {
+    fn pieces(self, planned: &Planned, tensor: &Tensor) -> Vec<Piece> {
         match &tensor.pieces {
             None => {
-                let (_, path) = self.job.opened.place(planned.entry);
+                let (_, path) = self.place(planned.entry);
                 vec![self.piece(&tensor.view, path, None)]
             }
             Some(pieces) => {
@@ -227,13 +312,13 @@ impl Record<'_> {
         }
     }
 
-    fn piece(&self, view: &View, path: Vec<String>, region: Option<Region>) -> Piece {
-        let opened = &self.job.opened;
+    fn piece(self, view: &View, path: Vec<String>, region: Option<Region>) -> Piece {
+        let opened = &self.model.opened;
         let storage = opened.storages.get(view.storage().index());
         let source = storage.map_or(0, |storage| opened.streams.file_of(storage.place.stream()));
         let key = storage.map(|storage| storage.key.to_string());
         Piece {
-            source: crate::bytes::length(source),
+            source: self.source.saturating_add(crate::bytes::length(source)),
             path,
             entry: storage.and_then(|storage| storage.entry.as_deref()).map(str::to_owned),
             storage: key.filter(|key| !key.is_empty()),
@@ -242,37 +327,6 @@ impl Record<'_> {
             dtype: view.dtype().full_name(view.family()),
             region,
         }
-    }
-
-    fn aliases(&self) -> impl Iterator<Item = AliasRecord> {
-        let plan = &self.job.plan;
-        plan.aliases.iter().map(|alias| {
-            let (source, path) = self.job.opened.place(alias.entry);
-            AliasRecord {
-                name: alias.name.clone(),
-                of: plan.tensors.get(alias.of).map(|of| of.name.clone()).unwrap_or_default(),
-                source: crate::bytes::length(source),
-                path,
-            }
-        })
-    }
-
-    fn tensor_set(&self) -> String {
-        let records = self.pairs().map(|(planned, written, tensor)| {
-            let dtype = written.dtype.to_string();
-            (planned.name.as_str(), dtype, tensor.view.stored_shape(), text(written.sha256.as_ref()))
-        });
-        let records: Vec<_> = records.collect();
-        let mut set = TensorSet::default();
-        for (name, dtype, shape, sha256) in &records {
-            set.add(name, dtype, shape, sha256);
-        }
-        for alias in &self.job.plan.aliases {
-            if let Some((_, dtype, shape, sha256)) = records.get(alias.of) {
-                set.add(&alias.name, dtype, shape, sha256);
-            }
-        }
-        set.digest()
     }
 }
 
@@ -317,9 +371,4 @@ fn rule(rule: &NameRule) -> String {
 
 fn text(digest: Option<&Digest>) -> String {
     digest.map(ToString::to_string).unwrap_or_default()
-}
-
-fn file_name(path: &Path) -> Result<String, Error> {
-    let name = path.file_name().and_then(|name| name.to_str());
-    name.map(str::to_owned).ok_or_else(|| Error::new(path, ErrorKind::PathNotUtf8))
 }

@@ -1,6 +1,6 @@
 //! Digests of files, and of a set of tensors, independent of layout and sharding.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
 
 use sha2::{Digest, Sha256};
@@ -8,20 +8,20 @@ use sha2::{Digest, Sha256};
 use crate::bytes::{FileSource, ReadAt, Span, hex};
 
 /// SHA-256 over one line a tensor, sorted by name: the compact JSON array `["name","F32",[2,3],"digest"]` and a
-/// newline. Aliases count under their own names.
+/// newline. Aliases count under their own names. Where several models have tensors of one name, equal ones count once.
 #[derive(Debug, Default)]
-pub struct TensorSet<'a>(BTreeMap<&'a str, (&'a str, &'a [u64], &'a str)>);
+pub struct TensorSet<'a>(BTreeSet<(&'a str, &'a str, &'a [u64], &'a str)>);
 
 impl<'a> TensorSet<'a> {
     /// Adds a tensor: its name, the name of its element type, its shape, and its digest in hexadecimal.
     pub fn add(&mut self, name: &'a str, dtype: &'a str, shape: &'a [u64], sha256: &'a str) {
-        self.0.insert(name, (dtype, shape, sha256));
+        self.0.insert((name, dtype, shape, sha256));
     }
 
     /// The digest as the manifest has it, `sha256:…`.
     pub fn digest(&self) -> String {
         let mut hasher = Sha256::new();
-        for (name, (dtype, shape, sha256)) in &self.0 {
+        for (name, dtype, shape, sha256) in &self.0 {
             // serde_json escapes as RFC 8785 does: control characters, quotes and backslashes, nothing else.
             let line = serde_json::to_vec(&(name, dtype, shape, sha256)).unwrap_or_default();
             hasher.update(line);

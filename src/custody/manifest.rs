@@ -80,6 +80,9 @@ pub struct OptionsRecord {
     pub names: Vec<String>,
     /// `--dtype`
     pub dtype: Option<String>,
+    /// `--max-shard-size` in bytes.
+    #[serde(default)]
+    pub max_shard_size: Option<u64>,
     /// What was done with names of the same data: `once`, `copy` or `refuse`.
     pub aliases: String,
     /// `--inert`, and what the policy keeps as data.

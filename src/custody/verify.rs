@@ -172,13 +172,18 @@ fn manifest_in(folder: &Path) -> Option<PathBuf> {
 /// The digest over all tensors binds names that were recorded and not written, too.
 fn check_set(manifest: &Manifest, report: &mut Report) {
     let mut set = TensorSet::default();
-    let by_name: HashMap<&str, &TensorRecord> =
-        manifest.tensors.iter().map(|t| (t.name.as_str(), t)).collect();
+    let mut by_name: HashMap<&str, Vec<&TensorRecord>> = HashMap::new();
+    for tensor in &manifest.tensors {
+        by_name.entry(tensor.name.as_str()).or_default().push(tensor);
+    }
     for tensor in &manifest.tensors {
         set.add(&tensor.name, &tensor.dtype, &tensor.shape, &tensor.sha256);
     }
     for alias in &manifest.aliases {
-        match by_name.get(alias.of.as_str()) {
+        // Several models may have tensors of one name; what an alias shows lies in the same file.
+        let same = |tensor: &&&TensorRecord| tensor.from.iter().any(|piece| piece.source == alias.source);
+        let named = by_name.get(alias.of.as_str()).map(Vec::as_slice).unwrap_or_default();
+        match named.iter().find(same).or(named.first()) {
             Some(of) => set.add(&alias.name, &of.dtype, &of.shape, &of.sha256),
             None => report.mismatches.push(Check {
                 level: "tensors",
@@ -218,7 +223,9 @@ impl Checked<'_> {
         // The file's digest and the tensors' digests cost the same and do not depend on each other.
         let (digest, tensors) = std::thread::scope(|scope| {
             let digest = scope.spawn(|| digest_of(&file, whole));
-            let tensors = if role == "metadata" { Ok(()) } else { self.tensors(&file, expected) };
+            // Only files of weights have tensors.
+            let has_tensors = role == "weights" || !expected.is_empty();
+            let tensors = if has_tensors { self.tensors(&file, expected) } else { Ok(()) };
             (digest.join().unwrap_or_else(|_| Err(io::Error::other("hashing failed"))), tensors)
         });
         let digest = digest?;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 use super::{Error, ErrorKind};
 
@@ -39,6 +39,31 @@ impl Staged {
         Ok(Self { file, target: target.to_owned() })
     }
 
+    /// Creates the file at a place of its own, where it stays if it is never committed: in a folder of what one
+    /// conversion has finished so far. What an earlier run left there is replaced.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Write`].
+    pub fn create_at(place: &Path, target: &Path) -> Result<Self, Error> {
+        let fail = |error| Error { path: target.to_owned(), kind: ErrorKind::Write(error) };
+        match std::fs::remove_file(place) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(error)),
+            _ => {}
+        }
+        let file = File::options().read(true).write(true).create_new(true).open(place).map_err(fail)?;
+        let mut file = NamedTempFile::from_parts(file, TempPath::try_from_path(place).map_err(fail)?);
+        file.disable_cleanup(true);
+        Ok(Self { file, target: target.to_owned() })
+    }
+
+    /// Fails where something is in the way of a target.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Exists`], [`ErrorKind::NotAFile`], [`ErrorKind::Write`].
+    pub fn check(target: &Path, force: bool) -> Result<(), Error> {
+        check(target, force).map_err(|kind| Error { path: target.to_owned(), kind })
+    }
+
     /// Where it will stand.
     pub fn target(&self) -> &Path {
         &self.target
@@ -55,11 +80,51 @@ impl Staged {
     /// # Errors
     /// [`ErrorKind::Exists`], [`ErrorKind::NotAFile`], [`ErrorKind::Write`]. The temporary file is removed.
     pub fn commit(self, force: bool) -> Result<(), Error> {
+        self.finish()?.commit(force)
+    }
+
+    /// Syncs the file to the disk and closes it, so that a thousand of them can wait for their names.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Write`].
+    pub fn finish(self) -> Result<Finished, Error> {
         let Self { file, target } = self;
+        let (file, path) = file.into_parts();
+        match file.sync_all() {
+            Ok(()) => Ok(Finished { path, target }),
+            Err(error) => Err(Error { path: target, kind: ErrorKind::Write(error) }),
+        }
+    }
+}
+
+/// A file that is whole and has not its name yet. Dropped, it is removed, but for one of [`Staged::create_at`].
+#[derive(Debug)]
+pub struct Finished {
+    path: TempPath,
+    target: PathBuf,
+}
+
+impl Finished {
+    /// A file that an earlier run finished at a place of its own.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Write`] where the place is no path of a file.
+    pub fn kept(place: &Path, target: &Path) -> Result<Self, Error> {
+        let fail = |error| Error { path: target.to_owned(), kind: ErrorKind::Write(error) };
+        let mut path = TempPath::try_from_path(place).map_err(fail)?;
+        path.disable_cleanup(true);
+        Ok(Self { path, target: target.to_owned() })
+    }
+
+    /// Gives it its name, see [`Staged::commit`].
+    ///
+    /// # Errors
+    /// As [`Staged::commit`].
+    pub fn commit(self, force: bool) -> Result<(), Error> {
+        let Self { path, target } = self;
         let fail = |kind| Error { path: target.clone(), kind };
-        file.as_file().sync_all().map_err(|error| fail(ErrorKind::Write(error)))?;
         check(&target, force).map_err(fail)?;
-        let result = if force { file.persist(&target) } else { file.persist_noclobber(&target) };
+        let result = if force { path.persist(&target) } else { path.persist_noclobber(&target) };
         result.map_err(|failed| {
             fail(match failed.error.kind() {
                 io::ErrorKind::AlreadyExists => ErrorKind::Exists,

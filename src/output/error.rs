@@ -26,6 +26,15 @@ pub enum ErrorKind {
     /// What is at the output path is no file that could be replaced.
     #[error("exists and is not a regular file")]
     NotAFile,
+    /// What an interrupted conversion has finished so far stands in the way.
+    #[error("an interrupted conversion is there")]
+    Interrupted,
+    /// Another conversion works in the same folder.
+    #[error("another conversion is at work there")]
+    Busy,
+    /// A file of an earlier conversion that loaders would take together with the new ones.
+    #[error("a file of another conversion of this model is there")]
+    Stale,
     /// The output, or a temporary file beside it, could not be written.
     #[error("write failed: {0}")]
     Write(#[source] io::Error),

@@ -15,7 +15,7 @@ mod sidecar;
 mod spool;
 mod units;
 
-pub use atomic::Staged;
+pub use atomic::{Finished, Staged};
 pub use digest::{Digest, Digested, Digester, digest_of};
 pub use engine::write;
 pub use error::{Error, ErrorKind};

@@ -2,7 +2,8 @@
 //! options, and knows no files.
 //!
 //! `select` chooses places by the root that was given, the table of known writers (`writers`) or by form; `names`
-//! spells and changes names; `aliases` finds the names of one view; `left_out` tells what is not written. Every tensor
+//! spells and changes names; `aliases` finds the names of one view; `left_out` tells what is not written; `shards` splits
+//! what is written into files. Every tensor
 //! of the tree stands in exactly one of [`Plan::tensors`], [`Plan::aliases`] and [`Plan::left_out`].
 
 mod aliases;
@@ -14,6 +15,7 @@ mod names;
 mod notes;
 mod reason;
 mod select;
+mod shards;
 #[cfg(test)]
 mod tests;
 mod writers;
@@ -25,6 +27,7 @@ pub use self::left_out::LeftOut;
 pub use self::names::NameRule;
 pub use self::notes::{Aliased, Found, Note};
 pub use self::reason::{Reason, Rule};
+pub use self::shards::by_size;
 
 pub(crate) use self::filter::Filter;
 pub(crate) use self::names::rename_both;
@@ -183,7 +186,7 @@ pub fn plan(tree: &Tree, tensors: &[Tensor], options: &Options) -> Result<Plan, 
 }
 
 /// Bytes that a tensor takes in the output.
-fn written_bytes(tensor: &Tensor, cast: Option<Dtype>) -> u64 {
+pub(crate) fn written_bytes(tensor: &Tensor, cast: Option<Dtype>) -> u64 {
     let size = cast.unwrap_or(tensor.view.dtype()).size();
     tensor.view.elements().saturating_mul(size)
 }

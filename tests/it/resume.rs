@@ -1,0 +1,170 @@
+//! Conversions of folders that are killed, and started again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::cli::{Ran, depickle};
+use crate::folders::checkpoint;
+
+const SHARDS: usize = 8;
+
+/// Bytes of a tensor; each shard has two.
+const TENSOR: usize = 600_000;
+
+/// A folder with shards of noise, and a config.
+fn model() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("in");
+    fs::create_dir(&source).unwrap();
+    for i in 1..=SHARDS {
+        shard(&source, i, i);
+    }
+    fs::write(source.join("config.json"), "{}").unwrap();
+    folder
+}
+
+fn shard(source: &Path, number: usize, seed: usize) {
+    let noise = |seed: usize| (0..TENSOR).map(|i| (i.wrapping_mul(seed * 2 + 1) >> 3) as u8).collect();
+    let (weight, bias) = (format!("layer.{number}.weight"), format!("layer.{number}.bias"));
+    let bytes = checkpoint(&[(&weight, noise(seed)), (&bias, noise(seed + 100))]);
+    fs::write(source.join(format!("pytorch_model-{number:05}-of-{SHARDS:05}.bin")), bytes).unwrap();
+}
+
+type Tree = BTreeMap<PathBuf, Vec<u8>>;
+
+fn tree(folder: &Path) -> Tree {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| (path.strip_prefix(folder).unwrap().to_owned(), fs::read(&path).unwrap())).collect()
+}
+
+const STAGING: &str = ".depickle.partial";
+
+/// Bytes that wait for their names, and that have theirs.
+fn written(out: &Path) -> u64 {
+    let sizes: [u64; 2] = [out.join(STAGING), out.to_owned()].map(|folder| {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries
+            .filter_map(|entry| entry.metadata().ok())
+            .map(|file| if file.is_file() { file.len() } else { 0 })
+            .sum()
+    });
+    sizes.into_iter().sum()
+}
+
+fn start(folder: &Path, flags: &[&str]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_depickle"));
+    command.args(["convert", "in", "-o", "out", "--no-progress"]).args(flags).current_dir(folder);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// Kills it with SIGKILL once so many bytes are there; whether it had not come to its end.
+fn kill_after(mut child: Child, out: &Path, bytes: u64) -> bool {
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            assert!(status.success());
+            return false;
+        }
+        if written(out) >= bytes {
+            child.kill().unwrap();
+            return !child.wait().unwrap().success();
+        }
+    }
+}
+
+fn resume(folder: &Path) -> Ran {
+    let ran = depickle(folder, &["convert", "in", "-o", "out", "--resume"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    ran
+}
+
+#[test]
+fn a_conversion_that_is_killed_at_any_point_ends_in_the_same_tree() {
+    const POINTS: u64 = 24;
+    let folder = model();
+    let out = folder.path().join("out");
+    assert_eq!(depickle(folder.path(), &["convert", "in", "-o", "out"]).code, 0);
+    let expected = tree(&out);
+    let all: u64 = expected.values().map(|bytes| bytes.len() as u64).sum();
+    let (mut killed, mut taken_over) = (0, 0);
+    for point in 0..POINTS {
+        fs::remove_dir_all(&out).unwrap();
+        // The last points are beyond the weights: in the manifest, the renaming, the end.
+        let bytes = all * point / (POINTS - 4);
+        killed += u64::from(kill_after(start(folder.path(), &[]), &out, bytes.min(all)));
+        if point % 3 == 0 {
+            killed +=
+                u64::from(kill_after(start(folder.path(), &["--resume"]), &out, u64::midpoint(bytes, all)));
+        }
+        let ran = resume(folder.path());
+        taken_over += u64::from(ran.err.contains("resumed: "));
+        assert_eq!(tree(&out), expected, "killed after {bytes} of {all} bytes");
+    }
+    assert!(killed >= POINTS / 2 && taken_over > 3, "{killed} killed, {taken_over} taken over");
+}
+
+/// A folder whose conversion was interrupted with at least one file finished.
+fn interrupted() -> TempDir {
+    let folder = model();
+    let out = folder.path().join("out");
+    for _ in 0..20 {
+        let _ = fs::remove_dir_all(&out);
+        kill_after(start(folder.path(), &[]), &out, (TENSOR * 6) as u64);
+        let state = fs::read_to_string(out.join(STAGING).join("state.jsonl")).unwrap_or_default();
+        if state.lines().count() > 2 && !out.join("manifest.json").exists() {
+            return folder;
+        }
+    }
+    panic!("never interrupted in the middle");
+}
+
+#[test]
+fn what_is_left_of_a_conversion_is_neither_mixed_up_nor_thrown_away_unasked() {
+    let folder = interrupted();
+    let out = folder.path().join("out");
+    let before = tree(&out.join(STAGING));
+    let ran = depickle(folder.path(), &["convert", "in", "-o", "out"]);
+    assert!(ran.code == 2 && ran.err.contains("--resume goes on with it"), "{ran:?}");
+    assert_eq!(tree(&out.join(STAGING)), before);
+    // Another conversion takes nothing over.
+    let ran = depickle(folder.path(), &["convert", "in", "-o", "out", "--resume", "--rename", "layer=block"]);
+    assert!(ran.code == 0 && !ran.err.contains("resumed: "), "{ran:?}");
+    let ran = depickle(folder.path(), &["convert", "in", "-o", "new", "--rename", "layer=block"]);
+    assert_eq!((ran.code, tree(&out)), (0, tree(&folder.path().join("new"))));
+
+    let folder = interrupted();
+    assert_eq!(depickle(folder.path(), &["convert", "in", "-o", "out", "--force"]).code, 0);
+    assert!(!folder.path().join("out").join(STAGING).exists());
+}
+
+#[test]
+fn finished_files_count_only_while_they_and_their_sources_are_what_they_were() {
+    for change in ["source", "staged"] {
+        let folder = interrupted();
+        let out = folder.path().join("out");
+        if change == "source" {
+            // The same size, the same pickle: only the weights are others.
+            shard(&folder.path().join("in"), 1, 77);
+        } else {
+            let staged = out.join(STAGING).join("0");
+            let mut bytes = fs::read(&staged).unwrap();
+            *bytes.last_mut().unwrap() ^= 1;
+            fs::write(staged, bytes).unwrap();
+        }
+        resume(folder.path());
+        assert_eq!(depickle(folder.path(), &["convert", "in", "-o", "new"]).code, 0);
+        assert_eq!(tree(&out), tree(&folder.path().join("new")), "{change}");
+    }
+}
+
+#[test]
+fn what_is_complete_is_left_alone() {
+    let folder = model();
+    resume(folder.path());
+    let before = tree(&folder.path().join("out"));
+    assert!(resume(folder.path()).err.contains("resumed: 8 of 8 files"));
+    assert_eq!(tree(&folder.path().join("out")), before);
+}
