@@ -177,7 +177,7 @@ fn walk(folder: &Path, inputs: &mut Inputs) {
 /// What depickle itself writes beside an output, or left behind when it was killed.
 fn is_own(entry: &DirEntry) -> bool {
     let name = entry.file_name().to_string_lossy();
-    name == "manifest.json"
+    matches!(&*name, "manifest.json" | "SHA256SUMS" | "model.sig" | "provenance.intoto.json" | "bom.cdx.json")
         || name.ends_with(".manifest.json")
         || name.ends_with(".metadata.json")
         || name.starts_with('.') && name.ends_with(".partial")

@@ -25,6 +25,9 @@ const TEXT: &[&str] = &[
 /// Text files without a suffix.
 const BARE: &[&str] = &["LICENSE", "NOTICE", "README", "COPYING"];
 
+/// What depickle writes beside weights.
+const OWN: &[&str] = &["manifest.json", "SHA256SUMS", "model.sig", "provenance.intoto.json", "bom.cdx.json"];
+
 /// What a file is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Role {
@@ -68,7 +71,7 @@ pub(super) fn role(name: &str) -> Role {
     let suffix = name.rsplit_once('.').map(|(_, suffix)| suffix.to_ascii_lowercase());
     let suffix = suffix.as_deref().unwrap_or_default();
     match () {
-        () if name == "manifest.json" || name.ends_with(".manifest.json") => Role::Own,
+        () if OWN.contains(&name) || name.ends_with(".manifest.json") => Role::Own,
         () if STATE.as_ref().is_some_and(|state| state.is_match(name)) => {
             Role::LeftOut("state of a training run")
         }
