@@ -110,6 +110,7 @@ fn output_class(kind: &output::ErrorKind) -> Class {
 fn open_class(error: &checkpoint::Error) -> Class {
     match error {
         checkpoint::Error::Io(_) => Class::Environment,
+        checkpoint::Error::Inside { error, .. } => open_class(error),
         checkpoint::Error::Refused { .. } | checkpoint::Error::Strict(_) => Class::Refused,
         checkpoint::Error::Container(error) if error.is_io() => Class::Environment,
         checkpoint::Error::Pickle { error, .. } if error.kind.is_io() => Class::Environment,

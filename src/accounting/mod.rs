@@ -31,6 +31,18 @@ impl Accounting {
         self
     }
 
+    /// Both together.
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            pickle: self.pickle.saturating_add(other.pickle),
+            tensors: self.tensors.saturating_add(other.tensors),
+            container: self.container.saturating_add(other.container),
+            other: self.other.saturating_add(other.other),
+            unreferenced: self.unreferenced.saturating_add(other.unreferenced),
+            trailing: self.trailing.saturating_add(other.trailing),
+        }
+    }
+
     /// Whether every byte has a use that the format knows.
     pub fn is_clean(&self) -> bool {
         self.unreferenced == 0 && self.trailing == 0 && self.other == 0

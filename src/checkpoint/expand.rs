@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
 use std::sync::Arc;
 
-use crate::bytes::{FileSource, Part, ReadAt, index, length};
+use crate::bytes::{FileSource, Part, ReadAt, Span, index, length};
 use crate::container::Member;
 use crate::limits::{LimitKind, Limits, check};
 
@@ -27,22 +27,61 @@ pub(super) fn expand(
     packing: &'static str,
     options: &OpenOptions,
 ) -> Result<(Source, u64), Error> {
-    let file = match &options.spool {
-        Some(folder) => tempfile::tempfile_in(folder),
-        None => tempfile::tempfile(),
-    };
-    let mut spool = Spool {
-        file: file?,
-        packing,
-        written: 0,
-        allowed: allowed(source.size(), &options.limits),
-        block: vec![0; BLOCK],
-    };
-    let mut input = Input::new(&**source);
-    decode(&mut spool, &mut input)?;
-    let trailing = source.size().saturating_sub(input.position);
-    let file = FileSource::from_file(spool.file)?;
-    Ok((Arc::new(file), trailing))
+    let mut expanded = Expanded::new(options)?;
+    let (_, trailing) = expanded.add(source, packing, &options.limits)?;
+    Ok((Arc::new(expanded.source()?), trailing))
+}
+
+/// A temporary file without a name, for what any number of sources expand to.
+pub(super) struct Expanded {
+    file: File,
+    len: u64,
+}
+
+impl Expanded {
+    /// An empty one, in the folder that the options name.
+    ///
+    /// # Errors
+    /// Those of making it.
+    pub(super) fn new(options: &OpenOptions) -> Result<Self, Error> {
+        let file = match &options.spool {
+            Some(folder) => tempfile::tempfile_in(folder),
+            None => tempfile::tempfile(),
+        };
+        Ok(Self { file: file?, len: 0 })
+    }
+
+    /// Expands a source behind what there is: where it lies then, and how many bytes follow the compressed data.
+    ///
+    /// # Errors
+    /// As [`expand`].
+    pub(super) fn add(
+        &mut self,
+        source: &Source,
+        packing: &'static str,
+        limits: &Limits,
+    ) -> Result<(Span, u64), Error> {
+        let mut spool = Spool {
+            file: self.file.try_clone()?,
+            packing,
+            written: 0,
+            allowed: allowed(source.size(), limits).min(limits.expanded.saturating_sub(self.len)),
+            block: vec![0; BLOCK],
+        };
+        let mut input = Input::new(&**source);
+        decode(&mut spool, &mut input)?;
+        let span = Span::between(self.len, self.len.saturating_add(spool.written));
+        self.len = span.end();
+        Ok((span, source.size().saturating_sub(input.position)))
+    }
+
+    /// What there is so far.
+    ///
+    /// # Errors
+    /// Those of asking for its size.
+    pub(super) fn source(&self) -> Result<FileSource, Error> {
+        Ok(FileSource::from_file(self.file.try_clone()?)?)
+    }
 }
 
 /// Inflates a deflated member of an archive, whose length and checksum are stated.

@@ -29,6 +29,18 @@ pub(super) fn tree(
     graft_tree(base, further, tensors, Some(EntryId::ROOT), step)
 }
 
+/// Puts a further tree, whose tensors are those of the base already, below a place at this step. Its root is reached by it.
+pub(super) fn at(base: &mut Tree, further: &Tree, parent: Option<EntryId>, step: &Step) {
+    let mut ids: Vec<EntryId> = Vec::with_capacity(further.len());
+    for (_, entry) in further.iter() {
+        let (parent, step) = match entry.parent {
+            None => (parent, step.clone()),
+            Some(above) => (ids.get(above.index()).copied(), entry.step.clone()),
+        };
+        ids.push(base.push(parent, step, entry.kind.clone()));
+    }
+}
+
 /// Gives the tree a root that can hold something: that of a module without tensors is only a count of its values.
 fn container_root(tree: &mut Tree, kind: Kind) {
     match tree.entry(EntryId::ROOT).map(|entry| entry.kind.clone()) {

@@ -4,8 +4,10 @@
 mod account;
 mod buffers;
 mod companions;
+mod dcp;
 mod embedded;
 mod expand;
+mod folder;
 mod graft;
 mod join;
 mod layers;
@@ -32,6 +34,7 @@ use crate::rebuild::Rebuilt;
 use crate::tensor::{EntryId, Storage, StreamId, Streams, Tensor, Tree};
 use crate::values::Values;
 
+pub use folder::{Folder, FolderError, open_folder};
 pub use open::open;
 pub(crate) use run::RawData;
 pub use witness::{FoundPickle, Pickles, Witness, pickles};
@@ -174,6 +177,22 @@ impl Opened {
         }
     }
 
+    /// A source of several files whose tree says of none of its places which file they come from: the first stands for
+    /// all, and tensors in parts name theirs.
+    fn merged(files: Vec<SourceFile>, strays: Vec<String>, streams: Streams, rebuilt: Rebuilt) -> Self {
+        let Rebuilt { tree, tensors, storages } = rebuilt;
+        Self {
+            files,
+            strays,
+            library: None,
+            streams,
+            storages,
+            tensors,
+            tree,
+            parts: vec![(EntryId::ROOT, 0)],
+        }
+    }
+
     /// Names the file that was opened by its path; files beside it lie in the same folder.
     pub(crate) fn name(&mut self, path: &str) {
         let folder = path.rfind('/').and_then(|at| path.get(..=at)).unwrap_or_default();
@@ -301,9 +320,35 @@ pub enum Error {
         /// What is wrong.
         error: crate::rebuild::ErrorKind,
     },
+    /// A tensor that lies about its storage.
+    #[error("{name:?}: {error}")]
+    Tensor {
+        /// Its name.
+        name: Box<str>,
+        /// What is wrong.
+        error: crate::tensor::Error,
+    },
+    /// A folder whose files do not make up a checkpoint.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// Something is wrong in one file of several.
+    #[error("{place}: {error}")]
+    Inside {
+        /// The file, and what in it.
+        place: Box<str>,
+        /// What is wrong.
+        error: Box<Error>,
+    },
     /// No model format at all.
     #[error("no checkpoint: not recognised as any model format")]
     NotApplicable,
+}
+
+impl Error {
+    /// Says in which of several files it is.
+    pub(super) fn inside(self, place: &str) -> Self {
+        Self::Inside { place: place.into(), error: Box::new(self) }
+    }
 }
 
 fn place(entry: Option<&str>) -> String {

@@ -78,7 +78,7 @@ fn zip_kind(archive: &Archive) -> Option<&'static str> {
     }
 }
 
-fn check_strict(opened: &Opened) -> Result<(), Error> {
+pub(super) fn check_strict(opened: &Opened) -> Result<(), Error> {
     use crate::policy::Verdict;
     let mut globals = opened.pickles().flat_map(|pickle| &pickle.globals);
     if let Some(global) = globals.find(|global| global.verdict != Verdict::Allowed) {

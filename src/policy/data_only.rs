@@ -100,6 +100,9 @@ pub(super) const DATA_ONLY: &[(&str, &[&str])] = &[
     ("flax.core.frozen_dict.FrozenDict", &["_unflatten"]),
     ("torch.nn.backends.thnn", &["_get_thnn_function_backend"]),
     ("torch.distributed.fsdp.api", &["ShardingStrategy", "StateDictType", "BackwardPrefetch"]),
+    ("torch.distributed.checkpoint.metadata", &["_MEM_FORMAT_ENCODING"]),
+    ("torch.distributed._shard.checkpoint.metadata", &["MEM_FORMAT_ENCODING"]),
+    ("torch.distributed._shard.sharded_tensor.metadata", &["MEM_FORMAT_ENCODING"]),
     (
         "transformers.trainer_utils",
         &[

@@ -334,7 +334,7 @@ fn is_dtype_without_tensors(name: &str) -> bool {
 }
 
 /// The element type that a name of the module `torch` is.
-pub(super) fn dtype(name: &str) -> Option<Dtype> {
+pub fn dtype(name: &str) -> Option<Dtype> {
     DTYPE_ALIASES
         .iter()
         .find(|(alias, _)| *alias == name)

@@ -27,7 +27,7 @@ mod torch;
 mod values;
 mod walk;
 
-pub use allow::{Callable, allow};
+pub use allow::{Callable, allow, dtype as torch_dtype};
 pub use array::{Array, array};
 pub use builder::{Context, Rebuilt};
 pub use error::{Error, ErrorKind};

@@ -182,6 +182,11 @@ impl Dtype {
         ROWS.iter().find(|row| row.name == name).map(|row| row.dtype)
     }
 
+    /// The element type that safetensors stores as it is under this type.
+    pub fn from_stored(stored: Stored) -> Option<Self> {
+        ROWS.iter().find(|row| row.stored == stored && row.layout == Layout::Same).map(|row| row.dtype)
+    }
+
     /// Its full name, such as `torch.float32`.
     pub fn full_name(self, family: Family) -> String {
         match family {

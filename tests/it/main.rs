@@ -36,6 +36,7 @@ mod corpus;
 mod custody;
 mod diff;
 mod disasm;
+mod distributed;
 mod embedded;
 mod fixtures_names;
 mod folders;

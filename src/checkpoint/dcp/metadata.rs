@@ -1,0 +1,258 @@
+//! The metadata of a distributed checkpoint: a pickle of plain data that says of which chunks each tensor consists, and
+//! where each chunk is.
+//!
+//! ```text
+//! Metadata
+//!   state_dict_metadata   {name: TensorStorageMetadata(properties, size, [ChunkStorageMetadata(offsets, sizes), …])
+//!                               | BytesStorageMetadata}
+//!   planner_data          {name: (key or index, …)}, the path that the name stands for; absent before torch 2.1
+//!   storage_data          {MetadataIndex(fqn, offset, index): _StorageInfo(relative_path, offset, length[, …])}
+//! ```
+//!
+//! Source: `torch/distributed/checkpoint/metadata.py` and `filesystem.py`; until torch 2.2 `TensorProperties` was that of
+//! `torch/distributed/_shard/sharded_tensor/metadata.py`, and in torch 1.13 all stood in `torch/distributed/_shard/checkpoint`.
+
+use std::collections::HashMap;
+
+use crate::pickle::{Graph, NodeId};
+use crate::rebuild::torch_dtype;
+use crate::tensor::{Dtype, Region, Step};
+
+use super::super::folder::{FolderError as Error, Plain};
+
+/// Modules that the classes have been in.
+const MODULES: &[&str] = &[
+    "torch.distributed.checkpoint.metadata",
+    "torch.distributed.checkpoint.filesystem",
+    "torch.distributed._shard.checkpoint.metadata",
+    "torch.distributed._shard.checkpoint.filesystem",
+    "torch.distributed._shard.sharded_tensor.metadata",
+];
+
+/// What a distributed checkpoint consists of.
+#[derive(Debug, Default)]
+pub(super) struct Metadata {
+    pub(super) items: Vec<Item>,
+    /// Where in [`Self::items`] each name is.
+    by_name: HashMap<Box<str>, usize>,
+}
+
+/// One name of the flattened state.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) name: Box<str>,
+    pub(super) path: Vec<Step>,
+    pub(super) what: What,
+}
+
+/// What a name stands for.
+#[derive(Debug)]
+pub(super) enum What {
+    /// A tensor.
+    Tensor { dtype: Dtype, shape: Box<[u64]>, chunks: Vec<Chunk> },
+    /// Any other object, pickled by itself.
+    Object(Stored),
+}
+
+/// A part of a tensor.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    pub(super) region: Region,
+    pub(super) stored: Stored,
+}
+
+/// Where the bytes of a chunk or of an object are.
+#[derive(Debug, Clone)]
+pub(super) struct Stored {
+    /// File, relative to the folder of the metadata.
+    pub(super) file: Box<str>,
+    pub(super) offset: u64,
+    pub(super) length: u64,
+    /// What was done to the bytes, outermost first: `stream.zstd/1`.
+    pub(super) transforms: Vec<Box<str>>,
+}
+
+/// A name, and for chunks where they begin.
+type Key = (Box<str>, Option<Box<[u64]>>);
+
+impl Metadata {
+    /// Adds what a pickle of metadata says. Several, one of each rank, are put together: a chunk or an object that more
+    /// than one rank wrote is taken from the first.
+    ///
+    /// # Errors
+    /// What is not as torch writes it.
+    pub(super) fn add(&mut self, graph: &Graph, root: NodeId) -> Result<(), Error> {
+        let reader = Reader { plain: Plain { graph } };
+        reader.expect(root, "Metadata")?;
+        let storage = reader.storage(root)?;
+        let paths = reader.paths(root)?;
+        let named = reader.attribute(root, "state_dict_metadata")?;
+        for (name, value) in reader.entries(named, "state_dict_metadata")? {
+            let name: Box<str> = reader.text(name)?;
+            let what = reader.what(&name, value, &storage)?;
+            match self.by_name.get(&name).and_then(|at| self.items.get_mut(*at)) {
+                Some(known) => known.merge(what)?,
+                None => {
+                    let path = paths.get(&name).cloned();
+                    let path = path.unwrap_or_else(|| vec![Step::Key(name.clone())]);
+                    self.by_name.insert(name.clone(), self.items.len());
+                    self.items.push(Item { name, path, what });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Item {
+    fn merge(&mut self, further: What) -> Result<(), Error> {
+        match (&mut self.what, further) {
+            (What::Object(_), What::Object(_)) => Ok(()),
+            (
+                What::Tensor { dtype, shape, chunks },
+                What::Tensor { dtype: other, shape: size, chunks: further },
+            ) if *dtype == other && *shape == size => {
+                let new = |chunk: &Chunk| !chunks.iter().any(|known| known.region == chunk.region);
+                let new: Vec<Chunk> = further.into_iter().filter(new).collect();
+                chunks.extend(new);
+                Ok(())
+            }
+            _ => Err(Error::Ranks { name: self.name.clone() }),
+        }
+    }
+}
+
+/// Reads the objects of one pickle.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    plain: Plain<'a>,
+}
+
+impl<'a> Reader<'a> {
+    fn wrong(self, id: NodeId, expected: &'static str) -> Error {
+        let found = match self.plain.class(id) {
+            Some((module, name)) => format!("{module}.{name}").into(),
+            None => self.plain.graph.node(id).type_name().into(),
+        };
+        Error::Metadata { found, expected }
+    }
+
+    /// An instance of one of the classes of metadata.
+    fn expect(self, id: NodeId, class: &'static str) -> Result<(), Error> {
+        if self.is(id, class) { Ok(()) } else { Err(self.wrong(id, class)) }
+    }
+
+    fn is(self, id: NodeId, class: &str) -> bool {
+        self.plain.class(id).is_some_and(|(module, name)| name == class && MODULES.contains(&module))
+    }
+
+    fn attribute(self, id: NodeId, name: &'static str) -> Result<NodeId, Error> {
+        self.plain.attribute(id, name).ok_or_else(|| self.wrong(id, name))
+    }
+
+    fn entries(self, id: NodeId, expected: &'static str) -> Result<Vec<(NodeId, NodeId)>, Error> {
+        self.plain.entries(id).ok_or_else(|| self.wrong(id, expected))
+    }
+
+    fn text(self, id: NodeId) -> Result<Box<str>, Error> {
+        self.plain.text(id).map(Box::from).ok_or_else(|| self.wrong(id, "text"))
+    }
+
+    fn numbers(self, id: NodeId) -> Result<Box<[u64]>, Error> {
+        self.plain.numbers(id).ok_or_else(|| self.wrong(id, "sizes that are not negative"))
+    }
+
+    fn number(self, id: NodeId, name: &'static str) -> Result<u64, Error> {
+        let value = self.attribute(id, name)?;
+        self.plain.number(value).ok_or_else(|| self.wrong(value, "a number that is not negative"))
+    }
+
+    fn present(self, id: NodeId, name: &str) -> Option<NodeId> {
+        self.plain.attribute(id, name).filter(|value| !self.plain.is_none(*value))
+    }
+
+    /// `{name: (key or index, …)}`
+    fn paths(self, root: NodeId) -> Result<HashMap<Box<str>, Vec<Step>>, Error> {
+        let Some(planned) = self.present(root, "planner_data") else { return Ok(HashMap::new()) };
+        let mut paths = HashMap::new();
+        for (name, path) in self.entries(planned, "planner_data")? {
+            let items = self.plain.items(path).ok_or_else(|| self.wrong(path, "a path"))?;
+            let step = |item: &NodeId| match self.plain.number(*item) {
+                Some(index) => Ok(Step::Index(index)),
+                None => self.text(*item).map(Step::Key),
+            };
+            paths.insert(self.text(name)?, items.iter().map(step).collect::<Result<_, _>>()?);
+        }
+        Ok(paths)
+    }
+
+    /// `{MetadataIndex(fqn, offset, index): _StorageInfo(relative_path, offset, length)}`
+    fn storage(self, root: NodeId) -> Result<HashMap<Key, Stored>, Error> {
+        let table = self.attribute(root, "storage_data")?;
+        let mut storage = HashMap::new();
+        for (index, info) in self.entries(table, "storage_data")? {
+            self.expect(index, "MetadataIndex")?;
+            let name = self.text(self.attribute(index, "fqn")?)?;
+            let offset = self.present(index, "offset").map(|offset| self.numbers(offset)).transpose()?;
+            self.expect(info, "_StorageInfo")?;
+            let transforms = match self.present(info, "transform_descriptors") {
+                None => Vec::new(),
+                Some(list) => {
+                    let items = self.plain.items(list).ok_or_else(|| self.wrong(list, "a list"))?;
+                    items.iter().map(|item| self.text(*item)).collect::<Result<_, _>>()?
+                }
+            };
+            let stored = Stored {
+                file: self.text(self.attribute(info, "relative_path")?)?,
+                offset: self.number(info, "offset")?,
+                length: self.number(info, "length")?,
+                transforms,
+            };
+            if storage.insert((name.clone(), offset), stored).is_some() {
+                return Err(Error::Twice { name });
+            }
+        }
+        Ok(storage)
+    }
+
+    fn what(self, name: &str, value: NodeId, storage: &HashMap<Key, Stored>) -> Result<What, Error> {
+        let stored = |offset: Option<Box<[u64]>>| {
+            let missing = || Error::NotStored { name: name.into() };
+            storage.get(&(name.into(), offset)).cloned().ok_or_else(missing)
+        };
+        if self.is(value, "BytesStorageMetadata") {
+            return Ok(What::Object(stored(None)?));
+        }
+        self.expect(value, "TensorStorageMetadata")?;
+        let shape = self.numbers(self.attribute(value, "size")?)?;
+        let dtype = self.dtype(self.attribute(value, "properties")?)?;
+        let list = self.attribute(value, "chunks")?;
+        let items = self.plain.items(list).ok_or_else(|| self.wrong(list, "a list of chunks"))?;
+        let mut chunks: Vec<Chunk> = Vec::with_capacity(items.len());
+        let mut seen = std::collections::HashSet::new();
+        for chunk in items {
+            self.expect(*chunk, "ChunkStorageMetadata")?;
+            let start = self.numbers(self.attribute(*chunk, "offsets")?)?;
+            let size = self.numbers(self.attribute(*chunk, "sizes")?)?;
+            let region = Region { start: start.clone(), size };
+            // A replicated chunk may be listed by each rank; the one that was written is in the storage data. A part
+            // without elements, of a tensor with fewer rows than ranks, shares its place with a neighbour.
+            if region.size.contains(&0) || !seen.insert(region.clone()) {
+                continue;
+            }
+            chunks.push(Chunk { region, stored: stored(Some(start))? });
+        }
+        Ok(What::Tensor { dtype, shape, chunks })
+    }
+
+    /// `TensorProperties`, whose state is `(dtype, layout, requires_grad, memory format, pin_memory[, strides])`. Instances
+    /// of torch 1.13 that were never pickled by it hold attributes.
+    fn dtype(self, id: NodeId) -> Result<Dtype, Error> {
+        self.expect(id, "TensorProperties")?;
+        let state = self.plain.graph.call(id).and_then(|call| call.states().last());
+        let tuple = state.and_then(|state| self.plain.graph.tuple(state)?.first().copied());
+        let dtype = tuple.map_or_else(|| self.attribute(id, "dtype"), Ok)?;
+        let named = self.plain.name(dtype).filter(|(module, _)| *module == "torch");
+        named.and_then(|(_, name)| torch_dtype(name)).ok_or_else(|| self.wrong(dtype, "an element type"))
+    }
+}

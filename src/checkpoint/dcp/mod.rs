@@ -1,0 +1,171 @@
+//! Distributed checkpoints of torch (`torch.distributed.checkpoint`): a folder with metadata and files of entries.
+//!
+//! ```text
+//! .metadata          what there is and where: see `metadata`
+//! __0_0.metadata     the same by each rank, where the ranks did not talk to each other
+//! __0_0.distcp       entries of rank 0, one after the other: see `entries`
+//! ```
+//!
+//! Source: `torch/distributed/checkpoint/filesystem.py`.
+
+mod entries;
+mod metadata;
+mod safetensors;
+mod spool;
+
+use std::collections::BTreeMap;
+
+use crate::accounting::Accounting;
+use crate::bytes::Span;
+use crate::tensor::{Piece, StreamId, Streams};
+
+use super::folder::{Folder, Merge};
+use super::run::{judge_bystander, run};
+use super::{Error, OpenOptions, Opened, Source, SourceFile};
+
+use entries::{Entries, Entry, Held};
+use metadata::{Metadata, What};
+
+const METADATA: &str = ".metadata";
+
+/// Folders in which Accelerate keeps the weights of a model, beside others for its optimizer.
+const BELOW: &[&str] = &["", "pytorch_model_fsdp_0/", "pytorch_model_fsdp/"];
+
+/// Whether a folder is such a checkpoint, or one of a program that keeps its weights in one.
+pub(super) fn is_here(folder: &Folder) -> bool {
+    base(folder).is_some()
+}
+
+fn base(folder: &Folder) -> Option<&'static str> {
+    BELOW.iter().copied().find(|below| is_at(folder, below))
+}
+
+/// Whether such a checkpoint is in a folder below, whose path ends in a slash.
+pub(super) fn is_at(folder: &Folder, below: &str) -> bool {
+    !metadata_files(folder, below).is_empty() || safetensors::is_at(folder, below)
+}
+
+/// The metadata of all, or of each rank in order.
+fn metadata_files(folder: &Folder, below: &str) -> Vec<String> {
+    if folder.has(&format!("{below}{METADATA}")) {
+        return vec![METADATA.to_owned()];
+    }
+    let rank = |name: &str| name.strip_prefix("__")?.strip_suffix(METADATA)?.parse::<u32>().ok();
+    let mut ranks: Vec<(u32, &str)> =
+        folder.beside(below).filter_map(|name| Some((rank(name)?, name))).collect();
+    ranks.sort_unstable();
+    ranks.into_iter().map(|(_, name)| name.to_owned()).collect()
+}
+
+/// Opens the checkpoint of a folder.
+///
+/// # Errors
+/// What is not as torch writes it, files that are missing or cut off, chunks that do not tile their tensor.
+pub(super) fn open(folder: &Folder, options: &OpenOptions) -> Result<Opened, Error> {
+    open_at(folder, base(folder).unwrap_or_default(), options)
+}
+
+/// Opens the checkpoint in a folder below.
+///
+/// # Errors
+/// As [`open`].
+pub(super) fn open_at(folder: &Folder, below: &str, options: &OpenOptions) -> Result<Opened, Error> {
+    let names = metadata_files(folder, below);
+    if names.is_empty() {
+        return safetensors::open_at(folder, below, options);
+    }
+    let mut metadata = Metadata::default();
+    let mut merge: Option<Merge<'_>> = None;
+    for name in names {
+        let path = format!("{below}{name}");
+        let source = folder.open(&path)?;
+        let file =
+            read_metadata(&source, &path, &mut metadata, options).map_err(|error| error.inside(&path))?;
+        match &mut merge {
+            None => merge = Some(Merge::new(source, file, &options.limits)),
+            Some(merge) => _ = merge.file(source, file),
+        }
+    }
+    let Some(mut merge) = merge else { return Err(Error::NotApplicable) };
+    let mut held = read_entries(folder, below, &metadata, &mut merge, options)?;
+    for (item, held) in metadata.items.iter().zip(&mut held) {
+        place(&mut merge, item, std::mem::take(held))?;
+    }
+    for name in folder.beside(below).filter(|name| name.ends_with(".distcp")) {
+        let path = format!("{below}{name}");
+        if !merge.files.iter().any(|file| *file.name == *path) {
+            merge.strays.push(format!("{}: no part of the checkpoint", path.escape_debug()));
+        }
+    }
+    Ok(merge.finish())
+}
+
+fn read_metadata(
+    source: &Source,
+    name: &str,
+    metadata: &mut Metadata,
+    options: &OpenOptions,
+) -> Result<SourceFile, Error> {
+    let mut streams = Streams::new(source.clone());
+    let whole = Span::between(0, source.size());
+    let ran = run(&streams, StreamId::SOURCE, whole, None, options)?;
+    ran.admit(&mut streams, None, options)?;
+    metadata.add(&ran.graph, ran.root)?;
+    let rest = Span::between(ran.span.end(), source.size());
+    judge_bystander(&streams, StreamId::SOURCE, rest, None, options)?;
+    let accounting = Accounting { pickle: ran.span.len(), trailing: rest.len(), ..Accounting::default() };
+    Ok(SourceFile {
+        name: name.into(),
+        pickles: vec![ran.info(&streams)?],
+        ..SourceFile::new("dcp-metadata", accounting)
+    })
+}
+
+/// Reads every entry, file by file: what each item of the metadata holds.
+fn read_entries(
+    folder: &Folder,
+    below: &str,
+    metadata: &Metadata,
+    merge: &mut Merge<'_>,
+    options: &OpenOptions,
+) -> Result<Vec<Vec<Held>>, Error> {
+    let mut files: BTreeMap<&str, Vec<Entry<'_>>> = BTreeMap::new();
+    let mut held: Vec<Vec<Held>> = Vec::with_capacity(metadata.items.len());
+    for (position, item) in metadata.items.iter().enumerate() {
+        let stored = match &item.what {
+            What::Object(stored) => vec![(stored, None)],
+            What::Tensor { chunks, .. } => {
+                chunks.iter().map(|chunk| (&chunk.stored, Some(&chunk.region))).collect()
+            }
+        };
+        held.push(Vec::with_capacity(stored.len()));
+        for (stored, region) in stored {
+            let entry = Entry { item: position, name: &item.name, stored, region };
+            files.entry(&stored.file).or_default().push(entry);
+        }
+    }
+    let mut spool = spool::Spool::default();
+    for (name, entries) in files {
+        let path = format!("{below}{name}");
+        let source = folder.open(&path)?;
+        let reader = Entries { path: &path, source, merge, spool: &mut spool, options };
+        reader.read(entries, &mut held)?;
+    }
+    spool.finish(&mut merge.streams)?;
+    Ok(held)
+}
+
+/// Gives an item its place in the tree.
+fn place(merge: &mut Merge<'_>, item: &metadata::Item, held: Vec<Held>) -> Result<(), Error> {
+    match &item.what {
+        What::Tensor { dtype, shape, .. } => {
+            let pieces: Vec<Piece> = held.into_iter().filter_map(Held::piece).collect();
+            let tensor = merge.assemble(&item.name, *dtype, shape, pieces)?;
+            merge.put(&item.path, tensor)
+        }
+        What::Object(_) => match held.into_iter().next() {
+            Some(Held::Tree(tree)) => Ok(merge.places.tree(&item.path, tree)?),
+            _ => Ok(()),
+        },
+    }
+}

@@ -1,0 +1,206 @@
+//! Chunks in safetensors files: each file holds a chunk of any number of tensors, under their names.
+//!
+//! With `SerializationFormat.SAFETENSORS` the metadata names them as it names other entries. `HuggingFaceStorageWriter`
+//! writes no metadata: where a chunk begins in its tensor stands in the header of its file, under `DCP_SHARDING_INFO`.
+//! Source: `torch/distributed/checkpoint/hf_storage.py`.
+
+use std::collections::BTreeMap;
+
+use safetensors::tensor::{Metadata as Header, TensorInfo};
+
+use crate::accounting::Accounting;
+use crate::bytes::{ReadAt, Span, length, read_vec};
+use crate::container::{Format, detect};
+use crate::tensor::{Dtype, Piece, Place, Region, Step, Storage, StreamId, View};
+
+use super::super::folder::{Folder, FolderError, Merge, contiguous};
+use super::super::{Error, OpenOptions, Opened, Source, SourceFile};
+use super::entries::{Entry, piece};
+
+/// What the files of ranks are called.
+const PREFIX: &str = "shard-";
+const SUFFIX: &str = ".safetensors";
+
+/// A safetensors file, or the part of a file that is one.
+pub(super) struct Blob {
+    header: Header,
+    /// Where its data begins and ends.
+    data: Span,
+    start: u64,
+}
+
+/// What begins at a position, if it is a safetensors file that reaches to the end.
+///
+/// # Errors
+/// A header that is malformed, or says something else than there is.
+pub(super) fn blob(source: &Source, offset: u64) -> Result<Option<Blob>, Error> {
+    let Some(rest) = crate::bytes::Part::new(source.clone(), Span::between(offset, source.size())) else {
+        return Ok(None);
+    };
+    if detect(&rest)? != Format::Safetensors {
+        return Ok(None);
+    }
+    let malformed = |reason: String| Error::Packed { packing: "safetensors", reason };
+    let size = read_vec(&rest, Span::between(0, 8))?;
+    let size = size.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    // `detect` holds it to the length of the file and to what the format allows.
+    let json = Span::between(8, size.saturating_add(8));
+    let header: Header =
+        serde_json::from_slice(&read_vec(&rest, json)?).map_err(|error| malformed(error.to_string()))?;
+    let len = length(header.data_len());
+    let start = offset.saturating_add(json.end());
+    let data = Span::new(start, len).filter(|data| data.end() == source.size());
+    let data = data.ok_or_else(|| malformed(format!("{len} bytes of data stated, others there")))?;
+    Ok(Some(Blob { header, data, start: offset }))
+}
+
+impl Blob {
+    pub(super) fn end(&self) -> u64 {
+        self.data.end()
+    }
+
+    fn info(&self, name: &str) -> Option<&TensorInfo> {
+        self.header.info(name)
+    }
+
+    /// Where the bytes went, of which those of these entries have a use.
+    pub(super) fn accounting(&self, entries: &[Entry<'_>]) -> Accounting {
+        let bytes = |entry: &Entry<'_>| {
+            let (from, to) = self.info(entry.name).map_or((0, 0), |info| info.data_offsets);
+            length(to.saturating_sub(from))
+        };
+        self.account(entries.iter().map(bytes).fold(0, u64::saturating_add))
+    }
+
+    fn account(&self, tensors: u64) -> Accounting {
+        let size = self.data.end().saturating_sub(self.start);
+        let unreferenced = self.data.len().saturating_sub(tensors);
+        Accounting { tensors, unreferenced, ..Accounting::default() }.with_container(size)
+    }
+
+    /// The chunk of an entry.
+    pub(super) fn piece(
+        &self,
+        merge: &mut Merge<'_>,
+        stream: StreamId,
+        entry: &Entry<'_>,
+    ) -> Result<Piece, Error> {
+        let no_tensor = || FolderError::NoTensor { name: entry.name.into() };
+        let view = self.view(merge, stream, entry.name)?;
+        Ok(piece(entry.name, entry.region.ok_or_else(no_tensor)?, view))
+    }
+
+    fn view(&self, merge: &mut Merge<'_>, stream: StreamId, name: &str) -> Result<View, Error> {
+        let no_tensor = || FolderError::NoTensor { name: name.into() };
+        let info = self.info(name).ok_or_else(no_tensor)?;
+        let dtype = Dtype::from_stored(info.dtype).ok_or(Error::Unsupported("a type of this width"))?;
+        let shape: Vec<u64> = info.shape.iter().map(|size| length(*size)).collect();
+        let (from, to) = (length(info.data_offsets.0), length(info.data_offsets.1));
+        let span = self.data.sub(from, to.saturating_sub(from)).ok_or_else(no_tensor)?;
+        let storage = Storage {
+            key: "".into(),
+            entry: Some(name.into()),
+            place: Place::Stored { stream, span },
+            len: span.len(),
+            big_endian: false,
+            crc32: None,
+        };
+        let spec = contiguous(dtype, &shape).ok_or_else(no_tensor)?;
+        merge.view(name, storage, &spec)
+    }
+}
+
+/// Whether the files of ranks are in a folder below.
+pub(super) fn is_at(folder: &Folder, below: &str) -> bool {
+    shards(folder, below).next().is_some()
+}
+
+fn shards<'a>(folder: &'a Folder, below: &'a str) -> impl Iterator<Item = &'a str> {
+    folder.beside(below).filter(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX))
+}
+
+/// A tensor as it comes together.
+struct Growing {
+    dtype: Dtype,
+    /// One past the last index that any chunk has: nothing else says how large the whole is.
+    shape: Vec<u64>,
+    pieces: Vec<Piece>,
+}
+
+/// Opens the files of `HuggingFaceStorageWriter`.
+///
+/// # Errors
+/// Files that do not say where their chunks begin, chunks that do not tile their tensor.
+pub(super) fn open_at(folder: &Folder, below: &str, options: &OpenOptions) -> Result<Opened, Error> {
+    let mut merge: Option<Merge<'_>> = None;
+    let mut tensors: BTreeMap<String, Growing> = BTreeMap::new();
+    for name in shards(folder, below) {
+        let path = format!("{below}{name}");
+        let source = folder.open(&path)?;
+        let header = blob(&source, 0).map_err(|error| error.inside(&path))?;
+        let header =
+            header.ok_or_else(|| Error::Unsupported("a shard that is no safetensors file").inside(&path))?;
+        let file = SourceFile {
+            name: path.as_str().into(),
+            ..SourceFile::new("safetensors", header.account(header.data.len()))
+        };
+        let stream = match &mut merge {
+            None => {
+                merge = Some(Merge::new(source, file, &options.limits));
+                StreamId::SOURCE
+            }
+            Some(merge) => merge.file(source, file),
+        };
+        let Some(merge) = &mut merge else { continue };
+        read(merge, stream, &header, &mut tensors).map_err(|error| error.inside(&path))?;
+    }
+    let Some(mut merge) = merge else { return Err(Error::NotApplicable) };
+    for (name, Growing { dtype, shape, pieces }) in tensors {
+        let tensor = merge.assemble(&name, dtype, &shape, pieces)?;
+        merge.put(&[Step::Key(name.into())], tensor)?;
+    }
+    Ok(merge.finish())
+}
+
+/// `{name: {"saved_offsets": [first index, …]}}`
+type Offsets = BTreeMap<String, Saved>;
+
+#[derive(serde::Deserialize)]
+struct Saved {
+    saved_offsets: Vec<u64>,
+}
+
+fn read(
+    merge: &mut Merge<'_>,
+    stream: StreamId,
+    blob: &Blob,
+    tensors: &mut BTreeMap<String, Growing>,
+) -> Result<(), Error> {
+    let text = blob.header.metadata().as_ref().and_then(|metadata| metadata.get("DCP_SHARDING_INFO"));
+    let text = text.ok_or(Error::Unsupported("a shard that does not say what it is a part of"))?;
+    let malformed =
+        |error: serde_json::Error| Error::Packed { packing: "safetensors", reason: error.to_string() };
+    let offsets: Offsets = serde_json::from_str(text).map_err(malformed)?;
+    for name in blob.header.offset_keys() {
+        let missing = || FolderError::NotStored { name: name.as_str().into() };
+        let start = &offsets.get(&name).ok_or_else(missing)?.saved_offsets;
+        let view = blob.view(merge, stream, &name)?;
+        if start.len() != view.rank() {
+            return Err(FolderError::Ranks { name: name.into() }.into());
+        }
+        let region = Region { start: start.as_slice().into(), size: view.shape().into() };
+        let ends = region.start.iter().zip(&region.size).map(|(start, size)| start.saturating_add(*size));
+        let ends: Vec<u64> = ends.collect();
+        let growing = tensors.entry(name.clone()).or_insert_with(|| Growing {
+            dtype: view.dtype(),
+            shape: vec![0; ends.len()],
+            pieces: Vec::new(),
+        });
+        if growing.shape.len() != ends.len() {
+            return Err(FolderError::Ranks { name: name.into() }.into());
+        }
+        growing.shape.iter_mut().zip(ends).for_each(|(size, end)| *size = (*size).max(end));
+        growing.pieces.push(piece(&name, &region, view));
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! Checkpoints of many files: every fixture that the libraries wrote holds what their own merge gives.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use depickle::checkpoint::{Error, Folder, OpenOptions, Opened, open_folder};
+use depickle::plan::{self, Options};
+use depickle::tensor::{Scratch, read_into};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::fixtures_names::folder;
+
+pub(crate) type Listed = BTreeMap<String, (String, Vec<u64>, String)>;
+
+pub(crate) fn distributed(name: &str) -> PathBuf {
+    folder().join("distributed").join(name)
+}
+
+pub(crate) fn expected() -> BTreeMap<String, Value> {
+    serde_json::from_str(&fs::read_to_string(distributed("expected.json")).unwrap()).unwrap()
+}
+
+pub(crate) fn listed(fixture: &Value) -> Listed {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let tensors = fixture["tensors"].as_array().unwrap().iter();
+    let row = |t: &Value| {
+        let shape = t["shape"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()).collect();
+        (text(&t["name"]), (text(&t["dtype"]), shape, text(&t["sha256"])))
+    };
+    tensors.map(row).collect()
+}
+
+pub(crate) fn open(path: &Path) -> Result<Opened, Error> {
+    let options = OpenOptions::default();
+    let folder = Folder::list(path, &options)?;
+    Ok(open_folder(&folder, &options)?.expect("a layout that is recognised"))
+}
+
+/// Every tensor, read to its end.
+pub(crate) fn read(opened: &Opened) -> Listed {
+    let options = Options { all: true, ..Options::default() };
+    let planned = plan::plan(&opened.tree, &opened.tensors, &options).unwrap();
+    let mut scratch = Scratch::new(1 << 20);
+    let tensor = |planned: &plan::Planned| {
+        let view = &opened.tensors[planned.tensor.index()].view;
+        let mut bytes = vec![0; usize::try_from(view.nbytes()).unwrap()];
+        let storage = &opened.storages[view.storage().index()];
+        read_into(&opened.streams, storage, view, &mut scratch, &mut bytes).unwrap();
+        let digest = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+        (planned.name.clone(), (view.dtype().stored().to_string(), view.stored_shape(), digest))
+    };
+    planned.tensors.iter().map(tensor).collect()
+}
+
+#[test]
+fn every_fixture_holds_what_its_library_merges() {
+    let expected = expected();
+    assert!(expected.len() >= 18, "{}", expected.len());
+    let mut wrong = Vec::new();
+    for (name, fixture) in &expected {
+        match open(&distributed(name)) {
+            Ok(opened) => {
+                let (found, wanted) = (read(&opened), listed(fixture));
+                if found != wanted {
+                    let differs = wanted.iter().filter(|(name, row)| found.get(*name) != Some(row));
+                    let differs: Vec<_> = differs.map(|(name, row)| (name, row, found.get(name))).collect();
+                    let extra: Vec<_> = found.keys().filter(|name| !wanted.contains_key(*name)).collect();
+                    wrong.push(format!("{name}: differs {differs:?}, extra {extra:?}"));
+                }
+            }
+            Err(error) => wrong.push(format!("{name}: {error}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_byte_of_every_file_is_accounted_for() {
+    for name in expected().keys() {
+        let path = distributed(name);
+        for file in &open(&path).unwrap().files {
+            let size = fs::metadata(path.join(&*file.name)).unwrap().len();
+            let a = file.accounting;
+            let sum = a.pickle + a.tensors + a.container + a.other + a.unreferenced + a.trailing;
+            assert_eq!((sum, a.trailing), (size, 0), "{name} {}: {a:?}", file.name);
+        }
+    }
+}
