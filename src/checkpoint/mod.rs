@@ -5,6 +5,7 @@ mod account;
 mod buffers;
 mod companions;
 mod dcp;
+mod deepspeed;
 mod embedded;
 mod expand;
 mod folder;

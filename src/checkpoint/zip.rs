@@ -48,6 +48,15 @@ pub(super) fn pickle(
 
 /// Opens the pickle of the archive and everything that it refers to.
 pub(super) fn open(source: &Source, torch: &TorchZip, options: &OpenOptions) -> Result<Opened, Error> {
+    read(source, torch, options).map(|(_, opened)| opened)
+}
+
+/// As [`open`], with the objects of the pickle, for readers that ask for its values.
+pub(super) fn read(
+    source: &Source,
+    torch: &TorchZip,
+    options: &OpenOptions,
+) -> Result<(run::Ran, Opened), Error> {
     let mut streams = Streams::new(source.clone());
     let member = torch.pickle();
     let (stream, span) = pickle(source, torch.archive(), member, &mut streams, options)?;
@@ -68,5 +77,5 @@ pub(super) fn open(source: &Source, torch: &TorchZip, options: &OpenOptions) -> 
         pickles: ran.infos(&streams)?,
         ..SourceFile::new("torch-zip", accounting)
     };
-    Ok(Opened::new(file, strays, streams, rebuilt))
+    Ok((ran, Opened::new(file, strays, streams, rebuilt)))
 }

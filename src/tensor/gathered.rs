@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::bytes::{ReadAt, index, length};
 
+use super::cast::Cast;
 use super::gather::{ReadError, Reader, Scratch};
 use super::storage::{Place, Storage, StreamId, Streams};
 use super::view::View;
@@ -12,11 +13,13 @@ use super::view::View;
 /// Memory for one read.
 const SCRATCH: usize = 1 << 20;
 
-/// A view as a source. It serves parts of tensors that are not stored as they are read: transposed, big-endian, negated.
+/// A view as a source. It serves parts of tensors that are not stored as they are read: transposed, big-endian, negated,
+/// of another type.
 pub(crate) struct Gathered {
     streams: Streams,
     storage: Storage,
     view: View,
+    cast: Option<Cast>,
 }
 
 impl Gathered {
@@ -24,12 +27,33 @@ impl Gathered {
     pub(crate) fn new(source: Arc<dyn ReadAt>, storage: &Storage, view: View) -> Option<Self> {
         let Place::Stored { span, .. } = storage.place else { return None };
         let place = Place::Stored { stream: StreamId::SOURCE, span };
-        Some(Self { streams: Streams::new(source), storage: Storage { place, ..storage.clone() }, view })
+        let streams = Streams::new(source);
+        Some(Self { streams, storage: Storage { place, ..storage.clone() }, view, cast: None })
+    }
+
+    /// The same elements as another type.
+    pub(crate) fn cast(self, cast: Cast) -> Self {
+        Self { cast: Some(cast), ..self }
+    }
+
+    /// Bytes of an element as it is read.
+    fn width(&self) -> u64 {
+        self.cast.map_or(self.view.dtype(), Cast::to).size()
     }
 
     fn elements(&self, first: u64, out: &mut [u8]) -> Result<(), ReadError> {
+        let count = length(out.len()).checked_div(self.width()).unwrap_or(0);
+        let Some(cast) = self.cast else { return self.plain(first, count, out) };
+        let mut plain = vec![0; index(count.saturating_mul(self.view.dtype().size()))];
+        self.plain(first, count, &mut plain)?;
+        let mut cast_out = Vec::with_capacity(out.len());
+        cast.convert(self.view.dtype(), &plain, &mut cast_out)?;
+        out.iter_mut().zip(cast_out).for_each(|(to, from)| *to = from);
+        Ok(())
+    }
+
+    fn plain(&self, first: u64, count: u64, out: &mut [u8]) -> Result<(), ReadError> {
         let mut reader = Reader::new(&self.streams, &self.storage, &self.view)?;
-        let count = length(out.len()).checked_div(self.view.dtype().size()).unwrap_or(0);
         reader.restrict(first, first.saturating_add(count));
         let mut scratch = Scratch::new(SCRATCH);
         let mut rest = out;
@@ -46,11 +70,11 @@ impl Gathered {
 
 impl ReadAt for Gathered {
     fn size(&self) -> u64 {
-        self.view.nbytes()
+        self.view.elements().saturating_mul(self.width())
     }
 
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
-        let width = self.view.dtype().size();
+        let width = self.width();
         let end = offset.checked_add(length(buf.len())).filter(|end| *end <= self.size());
         let end = end.ok_or(io::ErrorKind::UnexpectedEof)?;
         let (first, skip) = (offset.checked_div(width).unwrap_or(0), offset.checked_rem(width).unwrap_or(0));

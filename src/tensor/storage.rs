@@ -50,6 +50,11 @@ impl Streams {
         Self { streams: vec![source], files: vec![0] }
     }
 
+    /// Begins without a file: the first that is added becomes [`StreamId::SOURCE`].
+    pub(crate) fn none() -> Self {
+        Self { streams: Vec::new(), files: Vec::new() }
+    }
+
     /// Adds a stream that was decoded from the first file.
     pub fn push(&mut self, stream: Arc<dyn ReadAt>) -> StreamId {
         self.add(stream, 0)

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use crate::accounting::Accounting;
 use crate::bytes::{Part, Span};
 use crate::container::{Format, detect};
-use crate::tensor::{EntryId, Kind, Leaf, Piece, Place, Region, Storage, StreamId, TensorId, Tree, View};
+use crate::tensor::{EntryId, Kind, Leaf, Piece, Region, StreamId, Tree, View};
 
 use super::super::folder::{FolderError, Merge};
 use super::super::layers::Found;
 use super::super::open::open_bare;
-use super::super::{Error, OpenOptions, Opened, PickleInfo, Source, SourceFile};
+use super::super::{Error, OpenOptions, PickleInfo, Source, SourceFile};
 use super::metadata::Stored;
 use super::safetensors;
 use super::spool::Spool;
@@ -152,50 +152,15 @@ impl Entries<'_, '_> {
             _ if entry.region.is_some() => Accounting { tensors: span.len(), ..Accounting::default() },
             _ => Accounting { pickle: span.len(), ..Accounting::default() },
         };
-        let tree = self.absorb(*opened, entry, (home, shift), pickles);
+        let prefix = format!("{:#x}/", entry.stored.offset);
+        let mut opened = *opened;
+        for file in &mut opened.files {
+            pickles.add(std::mem::take(&mut file.pickles), &prefix);
+        }
+        let tree = self.merge.take(opened, (home, shift), self.path, &prefix);
         let Some(region) = entry.region else { return Ok((Held::Tree(tree), accounting)) };
         let view = self.only_tensor(&tree).ok_or_else(no_tensor)?;
         Ok((Held::Piece(piece(entry.name, region, view)), accounting))
-    }
-
-    /// Takes over what an entry holds. Its bytes lie in `home`, from `shift` on.
-    fn absorb(
-        &mut self,
-        opened: Opened,
-        entry: &Entry<'_>,
-        (home, shift): (StreamId, u64),
-        pickles: &mut Pickles,
-    ) -> Tree {
-        let merge = &mut *self.merge;
-        let prefix = format!("{:#x}/", entry.stored.offset);
-        let (storages, tensors) = (merge.storages.len(), merge.tensors.len());
-        for file in opened.files {
-            pickles.add(file.pickles, &prefix);
-        }
-        merge
-            .strays
-            .extend(opened.strays.into_iter().map(|stray| format!("{}: {stray}", self.path.escape_debug())));
-        for storage in opened.storages {
-            let moved = |span: Span| {
-                Span::between(span.start().saturating_add(shift), span.end().saturating_add(shift))
-            };
-            let place = match storage.place {
-                Place::Stored { stream: StreamId::SOURCE, span } => {
-                    Place::Stored { stream: home, span: moved(span) }
-                }
-                Place::Deflated { stream: StreamId::SOURCE, span } => {
-                    Place::Deflated { stream: home, span: moved(span) }
-                }
-                Place::Stored { stream, span } | Place::Deflated { stream, span } => {
-                    let decoded = opened.streams.shared(stream).unwrap_or_else(|| Arc::new(Vec::new()));
-                    Place::Stored { stream: merge.streams.push_beside(decoded, home), span }
-                }
-            };
-            let name = storage.entry.as_deref().map(|name| format!("{prefix}{name}").into());
-            merge.storages.push(Storage { place, entry: name, ..storage });
-        }
-        merge.tensors.extend(opened.tensors.into_iter().map(|tensor| tensor.moved(storages)));
-        shifted(&opened.tree, tensors)
     }
 
     /// The tensor that an entry is.
@@ -215,22 +180,6 @@ fn give(held: &mut [Vec<Held>], entry: &Entry<'_>, what: Held) {
 pub(super) fn piece(name: &str, region: &Region, view: View) -> Piece {
     let path = Box::new([Box::from(name)]);
     Piece { view, path, start: region.start.clone(), size: region.size.clone() }
-}
-
-/// The same tree over tensors that follow `before` others.
-fn shifted(tree: &Tree, before: usize) -> Tree {
-    let before = u32::try_from(before).unwrap_or(u32::MAX);
-    let mut shifted = Tree::default();
-    for (_, entry) in tree.iter() {
-        let kind = match &entry.kind {
-            Kind::Leaf(Leaf::Tensor(TensorId(id))) => {
-                Kind::Leaf(Leaf::Tensor(TensorId(id.saturating_add(before))))
-            }
-            kind => kind.clone(),
-        };
-        shifted.push(entry.parent, entry.step.clone(), kind);
-    }
-    shifted
 }
 
 /// The pickles of a file. Those of chunks of one type and size are the same bytes, and stand once: a checkpoint of a

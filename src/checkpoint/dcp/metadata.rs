@@ -90,15 +90,14 @@ impl Metadata {
         for (name, value) in reader.entries(named, "state_dict_metadata")? {
             let name: Box<str> = reader.text(name)?;
             let what = reader.what(&name, value, &storage)?;
-            match self.by_name.get(&name).and_then(|at| self.items.get_mut(*at)) {
-                Some(known) => known.merge(what)?,
-                None => {
-                    let path = paths.get(&name).cloned();
-                    let path = path.unwrap_or_else(|| vec![Step::Key(name.clone())]);
-                    self.by_name.insert(name.clone(), self.items.len());
-                    self.items.push(Item { name, path, what });
-                }
+            if let Some(known) = self.by_name.get(&name).and_then(|at| self.items.get_mut(*at)) {
+                known.merge(what)?;
+                continue;
             }
+            let path = paths.get(&name).cloned();
+            let path = path.unwrap_or_else(|| vec![Step::Key(name.clone())]);
+            self.by_name.insert(name.clone(), self.items.len());
+            self.items.push(Item { name, path, what });
         }
         Ok(())
     }
@@ -128,7 +127,7 @@ struct Reader<'a> {
     plain: Plain<'a>,
 }
 
-impl<'a> Reader<'a> {
+impl Reader<'_> {
     fn wrong(self, id: NodeId, expected: &'static str) -> Error {
         let found = match self.plain.class(id) {
             Some((module, name)) => format!("{module}.{name}").into(),

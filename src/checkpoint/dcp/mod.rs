@@ -75,18 +75,14 @@ pub(super) fn open_at(folder: &Folder, below: &str, options: &OpenOptions) -> Re
         return safetensors::open_at(folder, below, options);
     }
     let mut metadata = Metadata::default();
-    let mut merge: Option<Merge<'_>> = None;
+    let mut merge = Merge::new(&options.limits);
     for name in names {
         let path = format!("{below}{name}");
         let source = folder.open(&path)?;
         let file =
             read_metadata(&source, &path, &mut metadata, options).map_err(|error| error.inside(&path))?;
-        match &mut merge {
-            None => merge = Some(Merge::new(source, file, &options.limits)),
-            Some(merge) => _ = merge.file(source, file),
-        }
+        merge.file(source, file);
     }
-    let Some(mut merge) = merge else { return Err(Error::NotApplicable) };
     let mut held = read_entries(folder, below, &metadata, &mut merge, options)?;
     for (item, held) in metadata.items.iter().zip(&mut held) {
         place(&mut merge, item, std::mem::take(held))?;

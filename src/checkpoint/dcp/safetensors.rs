@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use safetensors::tensor::{Metadata as Header, TensorInfo};
+use safetensors::tensor::TensorInfo;
 
 use crate::accounting::Accounting;
-use crate::bytes::{ReadAt, Span, length, read_vec};
-use crate::container::{Format, detect};
+use crate::bytes::{Span, length};
+use crate::container::{Format, Safetensors, detect};
 use crate::tensor::{Dtype, Piece, Place, Region, Step, Storage, StreamId, View};
 
 use super::super::folder::{Folder, FolderError, Merge, contiguous};
@@ -23,7 +23,8 @@ const SUFFIX: &str = ".safetensors";
 
 /// A safetensors file, or the part of a file that is one.
 pub(super) struct Blob {
-    header: Header,
+    header: BTreeMap<String, TensorInfo>,
+    metadata: BTreeMap<String, String>,
     /// Where its data begins and ends.
     data: Span,
     start: u64,
@@ -40,18 +41,10 @@ pub(super) fn blob(source: &Source, offset: u64) -> Result<Option<Blob>, Error> 
     if detect(&rest)? != Format::Safetensors {
         return Ok(None);
     }
-    let malformed = |reason: String| Error::Packed { packing: "safetensors", reason };
-    let size = read_vec(&rest, Span::between(0, 8))?;
-    let size = size.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-    // `detect` holds it to the length of the file and to what the format allows.
-    let json = Span::between(8, size.saturating_add(8));
-    let header: Header =
-        serde_json::from_slice(&read_vec(&rest, json)?).map_err(|error| malformed(error.to_string()))?;
-    let len = length(header.data_len());
-    let start = offset.saturating_add(json.end());
-    let data = Span::new(start, len).filter(|data| data.end() == source.size());
-    let data = data.ok_or_else(|| malformed(format!("{len} bytes of data stated, others there")))?;
-    Ok(Some(Blob { header, data, start: offset }))
+    let file = Safetensors::open(&rest)?;
+    let header = file.tensors().map(|(name, info)| (name.to_owned(), info.clone())).collect();
+    let data = Span::between(offset.saturating_add(file.data()), source.size());
+    Ok(Some(Blob { header, metadata: file.metadata().unwrap_or_default(), data, start: offset }))
 }
 
 impl Blob {
@@ -60,7 +53,7 @@ impl Blob {
     }
 
     fn info(&self, name: &str) -> Option<&TensorInfo> {
-        self.header.info(name)
+        self.header.get(name)
     }
 
     /// Where the bytes went, of which those of these entries have a use.
@@ -132,7 +125,7 @@ struct Growing {
 /// # Errors
 /// Files that do not say where their chunks begin, chunks that do not tile their tensor.
 pub(super) fn open_at(folder: &Folder, below: &str, options: &OpenOptions) -> Result<Opened, Error> {
-    let mut merge: Option<Merge<'_>> = None;
+    let mut merge = Merge::new(&options.limits);
     let mut tensors: BTreeMap<String, Growing> = BTreeMap::new();
     for name in shards(folder, below) {
         let path = format!("{below}{name}");
@@ -144,17 +137,9 @@ pub(super) fn open_at(folder: &Folder, below: &str, options: &OpenOptions) -> Re
             name: path.as_str().into(),
             ..SourceFile::new("safetensors", header.account(header.data.len()))
         };
-        let stream = match &mut merge {
-            None => {
-                merge = Some(Merge::new(source, file, &options.limits));
-                StreamId::SOURCE
-            }
-            Some(merge) => merge.file(source, file),
-        };
-        let Some(merge) = &mut merge else { continue };
-        read(merge, stream, &header, &mut tensors).map_err(|error| error.inside(&path))?;
+        let stream = merge.file(source, file);
+        read(&mut merge, stream, &header, &mut tensors).map_err(|error| error.inside(&path))?;
     }
-    let Some(mut merge) = merge else { return Err(Error::NotApplicable) };
     for (name, Growing { dtype, shape, pieces }) in tensors {
         let tensor = merge.assemble(&name, dtype, &shape, pieces)?;
         merge.put(&[Step::Key(name.into())], tensor)?;
@@ -176,17 +161,17 @@ fn read(
     blob: &Blob,
     tensors: &mut BTreeMap<String, Growing>,
 ) -> Result<(), Error> {
-    let text = blob.header.metadata().as_ref().and_then(|metadata| metadata.get("DCP_SHARDING_INFO"));
+    let text = blob.metadata.get("DCP_SHARDING_INFO");
     let text = text.ok_or(Error::Unsupported("a shard that does not say what it is a part of"))?;
     let malformed =
         |error: serde_json::Error| Error::Packed { packing: "safetensors", reason: error.to_string() };
     let offsets: Offsets = serde_json::from_str(text).map_err(malformed)?;
-    for name in blob.header.offset_keys() {
+    for name in blob.header.keys() {
         let missing = || FolderError::NotStored { name: name.as_str().into() };
-        let start = &offsets.get(&name).ok_or_else(missing)?.saved_offsets;
-        let view = blob.view(merge, stream, &name)?;
+        let start = &offsets.get(name).ok_or_else(missing)?.saved_offsets;
+        let view = blob.view(merge, stream, name)?;
         if start.len() != view.rank() {
-            return Err(FolderError::Ranks { name: name.into() }.into());
+            return Err(FolderError::Ranks { name: name.as_str().into() }.into());
         }
         let region = Region { start: start.as_slice().into(), size: view.shape().into() };
         let ends = region.start.iter().zip(&region.size).map(|(start, size)| start.saturating_add(*size));
@@ -197,10 +182,10 @@ fn read(
             pieces: Vec::new(),
         });
         if growing.shape.len() != ends.len() {
-            return Err(FolderError::Ranks { name: name.into() }.into());
+            return Err(FolderError::Ranks { name: name.as_str().into() }.into());
         }
         growing.shape.iter_mut().zip(ends).for_each(|(size, end)| *size = (*size).max(end));
-        growing.pieces.push(piece(&name, &region, view));
+        growing.pieces.push(piece(name, &region, view));
     }
     Ok(())
 }

@@ -62,6 +62,42 @@ pub enum FolderError {
         /// Name in the checkpoint.
         name: Box<str>,
     },
+    /// A name in a file of the checkpoint that is no file name.
+    #[error("{}: {name:?} is no name of a folder beside it", file.escape_debug())]
+    Tag {
+        /// The file.
+        file: Box<str>,
+        /// What it says.
+        name: Box<str>,
+    },
+    /// More or fewer files than the checkpoint was written with: one was not copied, or is left from another save.
+    #[error("{expected} files *{suffix} expected, {found} found")]
+    Count {
+        /// How their names end.
+        suffix: &'static str,
+        /// How many the checkpoint was written with.
+        expected: u64,
+        /// How many there are.
+        found: u64,
+    },
+    /// A value that a file of such a checkpoint has and this one lacks, or has in another form.
+    #[error("{}: no {what} as the writer leaves it", file.escape_debug())]
+    Lacks {
+        /// The file.
+        file: Box<str>,
+        /// The value.
+        what: &'static str,
+    },
+    /// Parameters that take more or less than what their partitions hold.
+    #[error("parameters of group {group} take {needed} elements, its partitions hold {available}")]
+    Partition {
+        /// Position of the group.
+        group: u64,
+        /// Elements that the parameters take.
+        needed: u64,
+        /// Elements that there are.
+        available: u64,
+    },
     /// Two things at one place of the tree.
     #[error("{0:?}: two entries have this path")]
     SamePlace(Box<str>),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::bytes::{Part, Span};
 use crate::limits::Limits;
 use crate::tensor::{
-    Assembled, Dtype, Family, Fragment, Gathered, Piece, Place, Region, Step, Storage, StorageId, StreamId,
-    Streams, Tensor, TensorId, View, ViewSpec,
+    Assembled, Cast, Dtype, Family, Fragment, Gathered, Kind, Leaf, Piece, Place, Region, Step, Storage,
+    StorageId, StreamId, Streams, Tensor, TensorId, Tree, View, ViewSpec,
 };
 
 use super::super::{Error, Opened, Source, SourceFile};
@@ -25,13 +25,13 @@ pub(in crate::checkpoint) struct Merge<'a> {
 }
 
 impl<'a> Merge<'a> {
-    /// Begins with the first file.
-    pub(in crate::checkpoint) fn new(source: Source, file: SourceFile, limits: &'a Limits) -> Self {
+    /// Begins without a file.
+    pub(in crate::checkpoint) fn new(limits: &'a Limits) -> Self {
         Self {
             limits,
-            files: vec![file],
+            files: Vec::new(),
             strays: Vec::new(),
-            streams: Streams::new(source),
+            streams: Streams::none(),
             storages: Vec::new(),
             tensors: Vec::new(),
             places: Places::default(),
@@ -44,6 +44,133 @@ impl<'a> Merge<'a> {
         file.stream = stream;
         self.files.push(file);
         stream
+    }
+
+    /// Takes over what a source holds whose bytes lie in the stream `home`, from `shift` on: the tree of it, over tensors
+    /// that are now here. `path` and `prefix` say where that is, in messages and before the names of entries.
+    pub(in crate::checkpoint) fn take(
+        &mut self,
+        opened: Opened,
+        (home, shift): (StreamId, u64),
+        path: &str,
+        prefix: &str,
+    ) -> Tree {
+        let (storages, tensors) = (self.storages.len(), self.tensors.len());
+        let stray = |stray: String| format!("{}: {stray}", path.escape_debug());
+        self.strays.extend(opened.strays.into_iter().map(stray));
+        for storage in opened.storages {
+            let moved = |span: Span| {
+                Span::between(span.start().saturating_add(shift), span.end().saturating_add(shift))
+            };
+            let place = match storage.place {
+                Place::Stored { stream: StreamId::SOURCE, span } => {
+                    Place::Stored { stream: home, span: moved(span) }
+                }
+                Place::Deflated { stream: StreamId::SOURCE, span } => {
+                    Place::Deflated { stream: home, span: moved(span) }
+                }
+                Place::Stored { stream, span } | Place::Deflated { stream, span } => {
+                    let decoded = opened.streams.shared(stream).unwrap_or_else(|| Arc::new(Vec::new()));
+                    Place::Stored { stream: self.streams.push_beside(decoded, home), span }
+                }
+            };
+            let entry = storage.entry.as_deref().map(|name| format!("{prefix}{name}").into());
+            self.storages.push(Storage { entry, place, ..storage });
+        }
+        self.tensors.extend(opened.tensors.into_iter().map(|tensor| tensor.moved(storages)));
+        shifted(&opened.tree, tensors)
+    }
+
+    /// Elements of a tensor.
+    pub(in crate::checkpoint) fn elements(&self, of: TensorId) -> u64 {
+        self.tensors.get(of.index()).map_or(0, |tensor| tensor.view.elements())
+    }
+
+    /// A run of elements of a tensor, in row-major order, as a tensor of one dimension.
+    ///
+    /// # Errors
+    /// A tensor that is not stored in that order, or has fewer elements.
+    pub(in crate::checkpoint) fn run(
+        &self,
+        name: &str,
+        of: TensorId,
+        start: u64,
+        len: u64,
+    ) -> Result<View, Error> {
+        let no_tensor = || FolderError::NoTensor { name: name.into() };
+        let tensor = self.tensors.get(of.index()).ok_or_else(no_tensor)?;
+        let whole = &tensor.view;
+        let plain =
+            tensor.encoding.is_none() && whole.is_contiguous() && !whole.negated() && !whole.conjugated();
+        let inside = start.checked_add(len).is_some_and(|end| end <= whole.elements());
+        let storage = self.storages.get(whole.storage().index()).filter(|_| plain && inside);
+        let offset = whole.offset().checked_add(start).and_then(|at| i64::try_from(at).ok());
+        let spec = contiguous(whole.dtype(), &[len]).zip(offset);
+        let (spec, offset) = spec.ok_or_else(no_tensor)?;
+        let spec = ViewSpec { offset, ..spec };
+        View::new(whole.storage(), storage.ok_or_else(no_tensor)?, &spec, self.limits)
+            .map_err(|error| Error::Tensor { name: name.into(), error })
+    }
+
+    /// A tensor whose elements, one after the other, are cut into these runs.
+    ///
+    /// # Errors
+    /// As [`Self::assemble`].
+    pub(in crate::checkpoint) fn join(
+        &mut self,
+        name: &str,
+        shape: &[u64],
+        path: &str,
+        runs: Vec<View>,
+    ) -> Result<TensorId, Error> {
+        let no_tensor = || FolderError::NoTensor { name: name.into() };
+        let dtype = runs.first().map_or(Dtype::F32, View::dtype);
+        let elements = shape.iter().try_fold(1_u64, |n, size| n.checked_mul(*size)).ok_or_else(no_tensor)?;
+        let mut start = 0_u64;
+        let pieces = runs.into_iter().map(|view| {
+            let size = view.elements();
+            let piece =
+                Piece { path: Box::new([path.into()]), start: [start].into(), size: [size].into(), view };
+            start = start.saturating_add(size);
+            piece
+        });
+        let flat = self.assemble(name, dtype, &[elements], pieces.collect())?;
+        let Tensor { view, pieces, .. } = self.tensors.get(flat.index()).ok_or_else(no_tensor)?.clone();
+        let storage = self.storages.get(view.storage().index()).ok_or_else(no_tensor)?;
+        let offset = i64::try_from(view.offset()).map_err(|_| no_tensor())?;
+        let spec = ViewSpec { offset, ..contiguous(dtype, shape).ok_or_else(no_tensor)? };
+        let view = View::new(view.storage(), storage, &spec, self.limits)
+            .map_err(|error| Error::Tensor { name: name.into(), error })?;
+        Ok(self.tensor(Tensor { pieces, ..Tensor::new(view) }))
+    }
+
+    /// A floating tensor as singles, as `Tensor.float()` gives them; any other as it is.
+    ///
+    /// # Errors
+    /// A tensor in parts.
+    pub(in crate::checkpoint) fn singles(&mut self, name: &str, of: TensorId) -> Result<TensorId, Error> {
+        let no_tensor = || FolderError::NoTensor { name: name.into() };
+        let tensor = self.tensors.get(of.index()).ok_or_else(no_tensor)?;
+        let view = tensor.view.clone();
+        if !Cast::F32.applies_to(view.dtype()) {
+            return Ok(of);
+        }
+        let storage = self.storages.get(view.storage().index()).ok_or_else(no_tensor)?;
+        let Place::Stored { stream, .. } = storage.place else { return Err(no_tensor().into()) };
+        let source = self.streams.shared(stream).ok_or_else(no_tensor)?;
+        let cast = Gathered::new(source, storage, view.clone()).ok_or_else(no_tensor)?.cast(Cast::F32);
+        let len = crate::bytes::ReadAt::size(&cast);
+        let place = Place::Stored {
+            stream: self.streams.push_beside(Arc::new(cast), stream),
+            span: Span::between(0, len),
+        };
+        let storage = Storage { key: "".into(), entry: None, place, len, big_endian: false, crc32: None };
+        let spec = contiguous(Dtype::F32, view.shape()).ok_or_else(no_tensor)?;
+        let single = self.view(name, storage, &spec)?;
+        let size: Box<[u64]> = view.shape().into();
+        let start = vec![0; size.len()].into();
+        let pieces = Some([Piece { view, path: Box::new([name.into()]), start, size }].into());
+        Ok(self.tensor(Tensor { pieces, ..Tensor::new(single) }))
     }
 
     /// A view of a storage that is added for it.
@@ -145,6 +272,22 @@ impl<'a> Merge<'a> {
             crate::rebuild::Rebuilt { tree: places.into_tree(), tensors, storages },
         )
     }
+}
+
+/// The same tree over tensors that follow `before` others.
+fn shifted(tree: &Tree, before: usize) -> Tree {
+    let before = u32::try_from(before).unwrap_or(u32::MAX);
+    let mut shifted = Tree::default();
+    for (_, entry) in tree.iter() {
+        let kind = match &entry.kind {
+            Kind::Leaf(Leaf::Tensor(TensorId(id))) => {
+                Kind::Leaf(Leaf::Tensor(TensorId(id.saturating_add(before))))
+            }
+            kind => kind.clone(),
+        };
+        shifted.push(entry.parent, entry.step.clone(), kind);
+    }
+    shifted
 }
 
 fn region(piece: &Piece) -> Region {

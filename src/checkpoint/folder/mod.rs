@@ -7,6 +7,7 @@ mod error;
 mod merge;
 mod places;
 mod plain;
+mod rank_file;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,11 +16,12 @@ use std::sync::Arc;
 use crate::bytes::FileSource;
 use crate::limits::{LimitKind, check};
 
-use super::{Error, OpenOptions, Opened, Source, dcp};
+use super::{Error, OpenOptions, Opened, Source, dcp, deepspeed};
 
 pub use error::FolderError;
 pub(super) use merge::{Merge, contiguous};
 pub(super) use plain::Plain;
+pub(super) use rank_file::RankFile;
 
 /// A layout in which a folder is one checkpoint.
 struct Layout {
@@ -29,7 +31,10 @@ struct Layout {
 }
 
 /// Every layout, the most telling first.
-const LAYOUTS: &[Layout] = &[Layout { has: dcp::is_here, open: dcp::open }];
+const LAYOUTS: &[Layout] = &[
+    Layout { has: dcp::is_here, open: dcp::open },
+    Layout { has: deepspeed::is_here, open: deepspeed::open },
+];
 
 /// Opens a folder that is one checkpoint; `None` for any other folder.
 ///

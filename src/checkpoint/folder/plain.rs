@@ -34,7 +34,7 @@ impl<'a> Plain<'a> {
     /// A state is a dictionary, or a pair of one and of what slots hold.
     fn in_state(self, state: NodeId, name: &str) -> Option<NodeId> {
         match self.graph.tuple(state) {
-            Some(pair) => pair.iter().filter_map(|half| self.get(*half, name)).last(),
+            Some(pair) => pair.iter().rev().find_map(|half| self.get(*half, name)),
             None => self.get(state, name),
         }
     }

@@ -1,0 +1,183 @@
+//! Checkpoints of DeepSpeed, with or without ZeRO.
+//!
+//! ```text
+//! latest                                            the name of the folder of the last save
+//! global_step2/mp_rank_00_model_states.pt           the module; shapes and names of parameters (stage 0 to 2)
+//! global_step2/zero_pp_rank_0_mp_rank_00_model_states.pt                            the same by each rank (stage 3)
+//! global_step2/[bf16_]zero_pp_rank_0_mp_rank_00_optim_states.pt                     master weights of each rank
+//! ```
+//!
+//! The weights are those of `zero_to_fp32.py`, to the bit: the fp32 master weights of trained parameters, put together from
+//! their partitions; buffers as singles; frozen parameters as they are. Source: `deepspeed/utils/zero_to_fp32.py`.
+
+mod partitions;
+mod states;
+
+use crate::bytes::{Span, read_vec};
+use crate::tensor::Step;
+
+use super::folder::{Folder, FolderError, Merge, RankFile};
+use super::{Error, OpenOptions, Opened};
+
+use partitions::Flat;
+use states::{ModelStates, OptimStates};
+
+const LATEST: &str = "latest";
+const MODEL: &str = "_model_states.pt";
+const OPTIM: &str = "_optim_states.pt";
+
+/// What cannot be put together without the code of the model, by a part of a file's name.
+const FOREIGN: &[(&str, &str)] = &[
+    ("expert_", "a DeepSpeed checkpoint with experts in files of their own (convert the files one by one)"),
+    ("-model_", "a DeepSpeed checkpoint of pipeline stages (convert the files one by one)"),
+    ("-model-", "a DeepSpeed checkpoint of pipeline stages (convert the files one by one)"),
+    ("mp_rank_01", "a DeepSpeed checkpoint of several tensor-parallel ranks (convert the files one by one)"),
+];
+
+/// Whether a folder is such a checkpoint, or holds the folder of one save and the file that names the last.
+pub(super) fn is_here(folder: &Folder) -> bool {
+    let below = |name: &str| name.ends_with(MODEL) && name.matches('/').count() == 1;
+    folder.beside("").any(|name| name.ends_with(MODEL)) || folder.has(LATEST) && folder.files().any(below)
+}
+
+/// Opens the last save of a folder.
+///
+/// # Errors
+/// Files that are missing or do not fit together; forms that need the model to be merged.
+pub(super) fn open(folder: &Folder, options: &OpenOptions) -> Result<Opened, Error> {
+    let below =
+        if folder.beside("").any(|name| name.ends_with(MODEL)) { String::new() } else { latest(folder)? };
+    let mut names: Vec<&str> = folder.beside(&below).collect();
+    names.sort_by_cached_key(|name| natural(name));
+    let foreign = FOREIGN.iter().find(|(part, _)| names.iter().any(|name| name.contains(part)));
+    if let Some((_, form)) = foreign {
+        return Err(Error::Unsupported(form));
+    }
+    let ending = |suffix: &str| -> Vec<String> {
+        names.iter().filter(|name| name.ends_with(suffix)).map(|name| format!("{below}{name}")).collect()
+    };
+    let mut merge = Merge::new(&options.limits);
+    let models = read_models(folder, &ending(MODEL), &mut merge, options)?;
+    let Some(first) = models.first() else {
+        return Err(FolderError::missing(&format!("{below}*{MODEL}")).into());
+    };
+    let optims = ending(OPTIM);
+    if optims.is_empty() {
+        without_zero(first, models.len(), &mut merge)?;
+    } else {
+        let flat = read_optims(folder, &optims, &mut merge, options)?;
+        with_zero(&models, &flat, &mut merge)?;
+    }
+    Ok(merge.finish())
+}
+
+/// The folder of the last save, with a slash.
+fn latest(folder: &Folder) -> Result<String, Error> {
+    /// A tag is `global_step` and a number, or what the user called it.
+    const LONGEST: u64 = 1024;
+    let source = folder.open(LATEST)?;
+    let text = read_vec(&*source, Span::between(0, source.size().min(LONGEST)))?;
+    let text = String::from_utf8_lossy(&text);
+    let tag = text.trim();
+    let below = format!("{tag}/");
+    if tag.is_empty() || tag.contains('/') || folder.beside(&below).next().is_none() {
+        return Err(FolderError::Tag { file: LATEST.into(), name: tag.into() }.into());
+    }
+    Ok(below)
+}
+
+/// Names in the order of their numbers: rank 10 follows rank 9.
+fn natural(name: &str) -> Vec<(String, u64)> {
+    let mut parts = Vec::new();
+    let mut rest = name;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let (text, tail) = rest.split_at(digits);
+        let end = tail.find(|c: char| !c.is_ascii_digit()).unwrap_or(tail.len());
+        let (number, tail) = tail.split_at(end);
+        parts.push((text.to_owned(), number.parse().unwrap_or(u64::MAX)));
+        rest = tail;
+    }
+    parts
+}
+
+fn read_models(
+    folder: &Folder,
+    paths: &[String],
+    merge: &mut Merge<'_>,
+    options: &OpenOptions,
+) -> Result<Vec<ModelStates>, Error> {
+    let read = |path: &String| ModelStates::read(&RankFile::open(folder, path, merge, options)?);
+    paths.iter().map(read).collect()
+}
+
+fn read_optims(
+    folder: &Folder,
+    paths: &[String],
+    merge: &mut Merge<'_>,
+    options: &OpenOptions,
+) -> Result<Flat, Error> {
+    let read = |path: &String| OptimStates::read(&RankFile::open(folder, path, merge, options)?);
+    let ranks = paths.iter().map(read).collect::<Result<Vec<_>, Error>>()?;
+    Flat::new(&ranks, merge)
+}
+
+/// Without ZeRO every rank has the whole module, and rank 0 writes it.
+fn without_zero(first: &ModelStates, files: usize, merge: &mut Merge<'_>) -> Result<(), Error> {
+    if first.is_partitioned || files > 1 {
+        let found = 0;
+        return Err(FolderError::Count { suffix: OPTIM, expected: crate::bytes::length(files), found }.into());
+    }
+    first.module.iter().try_for_each(|(name, tensor)| merge.put(&[Step::Key(name.clone())], *tensor))
+}
+
+/// Buffers, frozen parameters, trained parameters, and further names of parameters.
+fn with_zero(models: &[ModelStates], flat: &Flat, merge: &mut Merge<'_>) -> Result<(), Error> {
+    let Some(first) = models.first() else { return Ok(()) };
+    let found = crate::bytes::length(models.len());
+    let expected = if flat.is_sharded() { flat.ranks() } else { 1 };
+    if found != expected {
+        return Err(FolderError::Count { suffix: MODEL, expected, found }.into());
+    }
+    let mut named = std::collections::HashMap::new();
+    let mut order = Vec::new();
+    let mut name = |name: &str, tensor| {
+        if named.insert(Box::from(name), tensor).is_none() {
+            order.push(Box::from(name));
+        }
+    };
+    for (buffer, tensor) in &first.buffers {
+        name(buffer, merge.singles(buffer, *tensor)?);
+    }
+    for (parameter, shape) in &first.frozen {
+        name(parameter, partitions::frozen(parameter, shape, models, flat, merge)?);
+    }
+    for (parameter, tensor) in flat.parameters(&first.groups, merge)? {
+        name(&parameter, tensor);
+    }
+    for (further, of) in &first.shared {
+        if let Some(tensor) = named.get(of).copied()
+            && named.insert(further.clone(), tensor).is_none()
+        {
+            order.push(further.clone());
+        }
+    }
+    for name in order {
+        if let Some(tensor) = named.get(&name) {
+            merge.put(&[Step::Key(name.clone())], *tensor)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::natural;
+
+    #[test]
+    fn ranks_stand_in_the_order_of_their_numbers() {
+        let mut names = ["zero_pp_rank_10_mp_rank_00", "zero_pp_rank_9_mp_rank_00", "bf16_zero_pp_rank_0"];
+        names.sort_by_cached_key(|name| natural(name));
+        assert_eq!(names, ["bf16_zero_pp_rank_0", "zero_pp_rank_9_mp_rank_00", "zero_pp_rank_10_mp_rank_00"]);
+    }
+}
