@@ -164,24 +164,13 @@ pub struct Opened {
 impl Opened {
     /// A source of one file.
     fn new(file: SourceFile, strays: Vec<String>, streams: Streams, rebuilt: Rebuilt) -> Self {
-        let Rebuilt { tree, tensors, storages, values } = rebuilt;
-        Self {
-            files: vec![file],
-            strays,
-            library: None,
-            streams,
-            storages,
-            tensors,
-            tree,
-            values,
-            parts: vec![(EntryId::ROOT, 0)],
-        }
+        Self::merged(vec![file], strays, streams, rebuilt)
     }
 
     /// A source of several files whose tree says of none of its places which file they come from: the first stands for
     /// all, and tensors in parts name theirs.
     fn merged(files: Vec<SourceFile>, strays: Vec<String>, streams: Streams, rebuilt: Rebuilt) -> Self {
-        let Rebuilt { tree, tensors, storages } = rebuilt;
+        let Rebuilt { tree, tensors, storages, values } = rebuilt;
         Self {
             files,
             strays,
@@ -190,6 +179,7 @@ impl Opened {
             storages,
             tensors,
             tree,
+            values,
             parts: vec![(EntryId::ROOT, 0)],
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::bytes::{Part, Span};
 use crate::limits::Limits;
+use crate::rebuild::Rebuilt;
 use crate::tensor::{
     Assembled, Cast, Dtype, Family, Fragment, Gathered, Kind, Leaf, Piece, Place, Region, Step, Storage,
     StorageId, StreamId, Streams, Tensor, TensorId, Tree, View, ViewSpec,
@@ -265,12 +266,8 @@ impl<'a> Merge<'a> {
 
     pub(in crate::checkpoint) fn finish(self) -> Opened {
         let Self { files, strays, streams, storages, tensors, places, .. } = self;
-        Opened::merged(
-            files,
-            strays,
-            streams,
-            crate::rebuild::Rebuilt { tree: places.into_tree(), tensors, storages },
-        )
+        let rebuilt = Rebuilt { tree: places.into_tree(), tensors, storages, values: Vec::new() };
+        Opened::merged(files, strays, streams, rebuilt)
     }
 }
 
