@@ -37,6 +37,7 @@ mod custody;
 mod diff;
 mod disasm;
 mod distributed;
+mod distributed_attacks;
 mod embedded;
 mod fixtures_names;
 mod folders;

@@ -1,0 +1,167 @@
+//! Checkpoints of many files that were tampered with, or not copied whole: each is an error that says what is wrong, and
+//! none is opened.
+
+use std::fs;
+use std::path::Path;
+
+use depickle::checkpoint::{Error, FolderError};
+use tempfile::TempDir;
+
+use crate::distributed::{distributed, open};
+
+/// A copy of a fixture.
+fn copy(name: &str) -> TempDir {
+    fn files(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let entry = entry.unwrap();
+            let target = to.join(entry.file_name());
+            if entry.file_type().unwrap().is_dir() {
+                files(&entry.path(), &target);
+            } else {
+                fs::copy(entry.path(), target).unwrap();
+            }
+        }
+    }
+    let folder = TempDir::new().unwrap();
+    files(&distributed(name), folder.path());
+    folder
+}
+
+fn refused(folder: &TempDir) -> Error {
+    let mut error = open(folder.path()).unwrap_err();
+    while let Error::Inside { error: inner, .. } = error {
+        error = *inner;
+    }
+    error
+}
+
+/// Writes other text of the same length into a file, wherever it stands.
+fn replace(file: &Path, from: &str, to: &str) {
+    assert_eq!(from.len(), to.len());
+    let mut bytes = fs::read(file).unwrap();
+    let places: Vec<usize> = (0..bytes.len()).filter(|i| bytes[*i..].starts_with(from.as_bytes())).collect();
+    assert!(!places.is_empty());
+    for at in places {
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+    }
+    fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn a_path_out_of_the_folder_is_refused() {
+    for path in ["../../../etc", "/etc/passwd1", "..\\x\\y\\zz.pt", "./__0_0.dis."] {
+        let folder = copy("dcp/files");
+        replace(&folder.path().join(".metadata"), "__1_0.distcp", path);
+        assert!(matches!(refused(&folder), Error::Folder(FolderError::Outside(_))), "{path}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_in_the_folder_is_no_file_of_it() {
+    let folder = copy("dcp/files");
+    let file = folder.path().join("__1_0.distcp");
+    let elsewhere = copy("dcp/files");
+    fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink(elsewhere.path().join("__1_0.distcp"), &file).unwrap();
+    assert!(matches!(refused(&folder), Error::Folder(FolderError::Missing(_))));
+}
+
+#[test]
+fn missing_files_are_named() {
+    let folder = copy("dcp/mesh");
+    fs::remove_file(folder.path().join("__2_0.distcp")).unwrap();
+    assert!(
+        matches!(refused(&folder), Error::Folder(FolderError::Missing(name)) if &*name == "__2_0.distcp")
+    );
+    let folder = copy("dcp/hf");
+    fs::remove_file(folder.path().join("shard-00001-model-00001-of-00001.safetensors")).unwrap();
+    assert!(matches!(refused(&folder), Error::Folder(FolderError::Tiling { .. })));
+}
+
+#[test]
+fn files_that_are_cut_off_are_refused() {
+    for name in ["dcp/mesh", "dcp/zstd", "dcp/plain"] {
+        let folder = copy(name);
+        let file = folder.path().join("__0_0.distcp");
+        let bytes = fs::read(&file).unwrap();
+        fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
+        assert!(matches!(refused(&folder), Error::Folder(FolderError::Short { .. })), "{name}");
+    }
+    let folder = copy("dcp/safetensors");
+    let file = folder.path().join("__0_0.distcp");
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
+    assert!(open(folder.path()).is_err());
+}
+
+#[test]
+fn a_file_named_for_two_ranks_is_refused() {
+    let folder = copy("dcp/mesh");
+    replace(&folder.path().join(".metadata"), "__1_0.distcp", "__0_0.distcp");
+    assert!(matches!(refused(&folder), Error::Folder(FolderError::Overlap { .. })));
+}
+
+#[test]
+fn a_file_of_another_rank_in_the_place_of_one_is_refused() {
+    let folder = copy("dcp/files");
+    fs::copy(folder.path().join("__1_2.distcp"), folder.path().join("__1_0.distcp")).unwrap();
+    assert!(open(folder.path()).is_err());
+}
+
+#[test]
+fn what_belongs_to_no_entry_is_said() {
+    let folder = copy("dcp/files");
+    fs::write(folder.path().join("__7_0.distcp"), "left over").unwrap();
+    let file = folder.path().join("__0_0.distcp");
+    let mut bytes = fs::read(&file).unwrap();
+    bytes.extend_from_slice(b"tail");
+    fs::write(&file, bytes).unwrap();
+    let opened = open(folder.path()).unwrap();
+    assert_eq!(opened.strays.len(), 2, "{:?}", opened.strays);
+}
+
+#[test]
+fn a_rank_of_deepspeed_that_is_not_there_is_counted() {
+    let folder = copy("deepspeed/stage2_fp32");
+    fs::remove_file(folder.path().join("global_step2/zero_pp_rank_1_mp_rank_00_optim_states.pt")).unwrap();
+    let error = refused(&folder);
+    assert!(matches!(error, Error::Folder(FolderError::Count { expected: 3, found: 2, .. })), "{error}");
+    let folder = copy("deepspeed/stage3_fp16");
+    fs::remove_file(folder.path().join("global_step2/zero_pp_rank_2_mp_rank_00_model_states.pt")).unwrap();
+    let error = refused(&folder);
+    assert!(matches!(error, Error::Folder(FolderError::Count { expected: 3, found: 2, .. })), "{error}");
+    for name in ["zero_pp_rank_0_mp_rank_00_optim_states.pt", "zero_pp_rank_1_mp_rank_00_optim_states.pt"] {
+        fs::remove_file(folder.path().join("global_step2").join(name)).unwrap();
+    }
+    assert!(open(folder.path()).is_err());
+}
+
+#[test]
+fn a_partition_of_deepspeed_twice_is_another_checkpoint() {
+    let folder = copy("deepspeed/stage3_fp16");
+    let tag = folder.path().join("global_step2");
+    let other =
+        distributed("deepspeed/stage3_bf16/global_step2/bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt");
+    fs::copy(other, tag.join("zero_pp_rank_1_mp_rank_00_optim_states.pt")).unwrap();
+    assert!(matches!(refused(&folder), Error::Folder(FolderError::Count { .. })));
+}
+
+#[test]
+fn the_tag_of_deepspeed_stays_in_the_folder() {
+    for tag in ["../global_step2", "/tmp", "", "global_step9", "global_step2/x"] {
+        let folder = copy("deepspeed/stage0");
+        fs::write(folder.path().join("latest"), tag).unwrap();
+        assert!(matches!(refused(&folder), Error::Folder(FolderError::Tag { .. })), "{tag}");
+    }
+}
+
+#[test]
+fn what_needs_the_model_to_be_merged_is_refused_by_name() {
+    for name in ["layer_0_expert_0_mp_rank_00_model_states.pt", "mp_rank_01_model_states.pt"] {
+        let folder = copy("deepspeed/stage2_fp32");
+        fs::write(folder.path().join("global_step2").join(name), "").unwrap();
+        assert!(matches!(refused(&folder), Error::Unsupported(_)), "{name}");
+    }
+}
