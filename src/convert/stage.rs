@@ -35,7 +35,8 @@ impl Stage {
 
     /// A new file that will stand at `target`, the output of this number.
     pub(super) fn create(&self, number: usize, target: &Path) -> Result<Staged, Error> {
-        match &self.journal {
+        // A manifest may stand elsewhere, even on another disk, where nothing can be renamed to.
+        match self.journal.as_ref().filter(|_| target.starts_with(&self.root)) {
             None => Staged::create(target, self.force),
             Some(journal) => Staged::create_at(&journal.place(number), target),
         }
@@ -98,6 +99,8 @@ impl Stage {
         let replace = self.replaces();
         let Self { mut journal, waiting, .. } = self;
         if let Some(journal) = &mut journal {
+            // From here on, what stands in the way is taken for this conversion's own.
+            waiting.iter().try_for_each(|finished| finished.check(replace))?;
             journal.naming()?;
         }
         if let Some((path, _)) = manifest.as_ref().filter(|_| replace && journal.is_some()) {

@@ -116,6 +116,14 @@ impl Finished {
         Ok(Self { path, target: target.to_owned() })
     }
 
+    /// Fails where something is in the way of its name.
+    ///
+    /// # Errors
+    /// As [`Staged::check`].
+    pub fn check(&self, force: bool) -> Result<(), Error> {
+        Staged::check(&self.target, force)
+    }
+
     /// Gives it its name, see [`Staged::commit`].
     ///
     /// # Errors
