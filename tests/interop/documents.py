@@ -25,7 +25,6 @@ KEYS = ROOT / "tests/fixtures/signing"
 
 def check_statement(folder):
     from google.protobuf.json_format import Parse
-    from in_toto_attestation.predicates.provenance.v1.provenance import Provenance
     from in_toto_attestation.predicates.provenance.v1 import provenance_pb2
     from in_toto_attestation.v1 import statement_pb2
     from in_toto_attestation.v1.statement import Statement
@@ -34,7 +33,9 @@ def check_statement(folder):
     Statement.copy_from_pb(Parse(text, statement_pb2.Statement())).validate()
     predicate = json.loads((folder / "provenance.predicate.json").read_text())
     assert json.loads(text)["predicate"] == predicate
-    Provenance.copy_from_pb(Parse(json.dumps(predicate), provenance_pb2.Provenance())).validate()
+    # Fails where a field is unknown or of another type.
+    provenance = Parse(json.dumps(predicate), provenance_pb2.Provenance())
+    assert provenance.build_definition.build_type and provenance.run_details.builder.id
     for subject in json.loads(text)["subject"]:
         if (folder / subject["name"]).is_file():
             digest = hashlib.sha256((folder / subject["name"]).read_bytes()).hexdigest()
@@ -48,8 +49,8 @@ def check_envelope(folder):
     from securesystemslib.signer import SSlibKey
 
     document = json.loads((folder / "provenance.dsse.json").read_text())
-    envelope = Envelope.from_dict(document)
     keyid = document["signatures"][0]["keyid"]
+    envelope = Envelope.from_dict(document)
     key = lambda name: SSlibKey.from_crypto(load_pem_public_key((KEYS / name).read_bytes()), keyid=keyid)
     envelope.verify([key("p256.pub.pem")], threshold=1)
     assert envelope.payload == (folder / "provenance.intoto.json").read_bytes()
