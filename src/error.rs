@@ -26,6 +26,9 @@ pub enum ErrorKind {
     /// The output could not be written.
     #[error(transparent)]
     Output(#[from] output::Error),
+    /// The source is not what it was expected to be, or that could not be found out.
+    #[error(transparent)]
+    Expect(#[from] custody::ExpectError),
     /// The manifest could not be checked.
     #[error(transparent)]
     Verify(#[from] custody::VerifyError),
@@ -77,6 +80,7 @@ impl Error {
             ErrorKind::Output(error) => output_class(&error.kind),
             ErrorKind::Hub(hub::Error::Io(_)) | ErrorKind::Copy(_) => Class::Environment,
             ErrorKind::Hub(_) => Class::Malformed,
+            ErrorKind::Expect(error) => expect_class(error),
             ErrorKind::Verify(custody::VerifyError::Io { .. }) => Class::Environment,
             ErrorKind::Verify(custody::VerifyError::NoManifest { .. }) => Class::Misuse,
             ErrorKind::Verify(_) => Class::Malformed,
@@ -94,6 +98,17 @@ fn signature_class(error: &custody::oms::Error) -> Class {
         Error::Key { .. } | Error::NotAFolder(_) | Error::IgnoreOutside(_) => Class::Misuse,
         Error::Stray { .. } | Error::Empty(_) => Class::Malformed,
         Error::Fault { .. } => Class::Refused,
+    }
+}
+
+fn expect_class(error: &custody::ExpectError) -> Class {
+    use custody::ExpectError as Expect;
+    match error {
+        Expect::Mismatch { .. } | Expect::Size { .. } => Class::Refused,
+        Expect::Io(_) | Expect::List { .. } => Class::Environment,
+        Expect::NotListed { .. } | Expect::Contradiction { .. } | Expect::NoList { .. } | Expect::Form(_) => {
+            Class::Misuse
+        }
     }
 }
 

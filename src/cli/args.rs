@@ -111,6 +111,9 @@ pub(crate) struct ConvertArgs {
     #[command(flatten)]
     pub(crate) custody: CustodyArgs,
 
+    #[command(flatten)]
+    pub(crate) expect: ExpectArgs,
+
     /// Where to write the manifest [default: <stem>.manifest.json beside the output]
     #[arg(long, value_name = "PATH", conflicts_with = "no_manifest")]
     pub(crate) manifest: Option<PathBuf>,
@@ -220,6 +223,19 @@ pub(crate) struct PolicyArgs {
     pub(crate) file: Option<PathBuf>,
 }
 
+/// What an input has to be.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Trust")]
+pub(crate) struct ExpectArgs {
+    /// The digest that the input has to have before it is parsed; none: pass over what lies beside it (repeatable)
+    #[arg(long, value_name = "sha256:HEX|auto|none")]
+    pub(crate) expect: Vec<String>,
+
+    /// A list of digests that has to name the input: of sha256sum, md5sum, BSD tools or git-lfs (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) expect_file: Vec<PathBuf>,
+}
+
 /// How much is said, and in which form.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Messages")]
@@ -287,11 +303,24 @@ pub(crate) struct InspectArgs {
 Examples:
   depickle verify model.safetensors
   depickle verify model.manifest.json --json
+  depickle verify model.safetensors --source model.pt --reconvert
   depickle verify released/ --key publisher.pub.pem
   depickle verify released/ --certificate-chain authority.pem --identity release@example.org")]
 pub(crate) struct VerifyArgs {
     /// A manifest, a folder with a manifest.json, or an output; with --key any signed folder
     pub(crate) path: PathBuf,
+
+    /// Check the source too, a file or folder: its digest, and whether it still gives the same tensors
+    #[arg(long, value_name = "PATH")]
+    pub(crate) source: Option<PathBuf>,
+
+    /// Convert the source again with the options of the manifest, and compare the files byte by byte
+    #[arg(long, requires = "source")]
+    pub(crate) reconvert: bool,
+
+    /// Threads [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<NonZeroUsize>,
 
     #[command(flatten)]
     pub(crate) signature: SignatureArgs,

@@ -10,13 +10,14 @@ use depickle::bytes::ReadAt;
 use depickle::checkpoint::{self, OpenOptions};
 use depickle::container::{Format, detect};
 use depickle::convert::{Converted, Options, convert_folder, convert_source};
+use depickle::custody::{Expect, Expectation, Expected};
 use depickle::policy::{Overrides, Policy};
 use depickle::progress::{Progress, Silent};
 use depickle::report::ConvertRecord;
 use depickle::{Error, ErrorKind, plan};
 
 use super::again::Again;
-use super::args::{ConvertArgs, TrustArgs};
+use super::args::{ConvertArgs, ExpectArgs, TrustArgs};
 use super::custody;
 use super::exit::Exit;
 use super::explain::{cause, explain, unknown_names};
@@ -35,19 +36,19 @@ pub(crate) fn run(args: &ConvertArgs, arguments: &[OsString], printer: &mut Prin
         Ok(policy) => policy,
         Err(exit) => return exit,
     };
-    let mut options = options(args);
-    if let Some(policy) = &policy {
-        policy.apply(&mut options.open.overrides);
-        options.policy = Some(policy.sha256.clone());
-    }
     let prepared = inputs::find_checkpoints(&args.inputs).and_then(|inputs| {
+        let mut options = Options { expect: expect(args, &inputs.all)?, ..options(args) };
+        if let Some(policy) = &policy {
+            policy.apply(&mut options.open.overrides);
+            options.policy = Some(policy.sha256.clone());
+        }
         let writes = |job: &Job| would_write(job, &options);
         let jobs = assign(inputs.all, args, &writes)?;
         let counts = |job: &&Job| !job.input.is_found() || writes(job);
         options.documents = custody::documents(args, || jobs.iter().filter(counts).count())?;
-        Ok((jobs, inputs.skipped))
+        Ok((jobs, inputs.skipped, options))
     });
-    let (jobs, skipped) = match prepared {
+    let (jobs, skipped, options) = match prepared {
         Ok(prepared) => prepared,
         Err(message) => {
             printer.error(format_args!("error: {message}"));
@@ -102,6 +103,29 @@ fn options(args: &ConvertArgs) -> Options {
         dry_run: args.dry_run,
         ..Options::default()
     }
+}
+
+/// What every input has to be.
+fn expect(args: &ConvertArgs, inputs: &[Input]) -> Result<Expect, String> {
+    let ExpectArgs { expect, expect_file } = &args.expect;
+    let mut wanted = Expect { lists: expect_file.clone(), ..Expect::default() };
+    for text in expect {
+        match text.as_str() {
+            "auto" => wanted.auto = true,
+            "none" => wanted.auto = false,
+            text => {
+                let digest = Expectation::parse(text);
+                wanted.digests.push(digest.map_err(|error| format!("--expect {error}"))?);
+            }
+        }
+    }
+    if !wanted.digests.is_empty() && inputs.len() > 1 {
+        let inputs = Count(length(inputs.len()), "input");
+        return Err(format!(
+            "--expect says what one input has to be, and there are {inputs}; use --expect-file"
+        ));
+    }
+    Ok(wanted)
 }
 
 /// What is let through.
@@ -199,6 +223,8 @@ impl Run<'_> {
         let (manifest, recorded) = (job.manifest.clone(), input.relative());
         let mut options = Options { manifest, recorded, ..self.options.clone() };
         options.open.siblings = input.folder();
+        // Nothing lies beside standard input.
+        options.expect.auto &= input.source != Source::Stdin;
         convert_source(&source, input.path(), &job.output, &options, self.bars).map(Some)
     }
 
@@ -348,9 +374,24 @@ fn not_made(input: &Input, folder: &Path, error: std::io::Error) -> Error {
     Error { path: input.path().display().to_string(), kind: Box::new(kind) }
 }
 
+/// What a digest showed.
+fn expected(expected: &Expected) -> String {
+    let Expected { origin, algorithm, value, bits, result } = expected;
+    match (result.as_str(), bits) {
+        ("match", None) => format!("{algorithm} is as {origin} says"),
+        ("match", Some(bits)) => {
+            format!("{algorithm} begins with {value} as {origin} says: {bits} bits, no proof")
+        }
+        _ => format!(
+            "{algorithm} does not begin with {value}, which {origin} has; a suffix may be something else"
+        ),
+    }
+}
+
 /// What should be known of a conversion, besides its result.
 fn notes(converted: &Converted, verbose: bool) -> Vec<String> {
     let mut lines: Vec<String> = converted.notes.iter().map(ToString::to_string).collect();
+    lines.extend(converted.expected.iter().map(expected));
     lines.extend(converted.overridden.iter().map(|name| format!("kept as inert data: {name}")));
     if converted.taken_over > 0 {
         let (done, all) = (converted.taken_over, Count(converted.shards, "file"));

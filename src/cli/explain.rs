@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use depickle::checkpoint::{self, RefusedUse};
+use depickle::custody::ExpectError;
 use depickle::output::{self, ErrorKind as Output};
 use depickle::plan::{Error as Plan, Refused, Structure};
 use depickle::policy::Verdict;
@@ -38,7 +39,9 @@ pub(crate) fn explain(error: &Error, again: Option<Again<'_>>) -> Vec<String> {
             lines.extend(command.map(|command| format!("  keep it as inert data: {command}")));
             lines
         }
-        ErrorKind::Open(checkpoint::Error::Strict(_)) | ErrorKind::Plan(Plan::Refused(_)) => {
+        ErrorKind::Expect(ExpectError::Mismatch { .. } | ExpectError::Size { .. })
+        | ErrorKind::Open(checkpoint::Error::Strict(_))
+        | ErrorKind::Plan(Plan::Refused(_)) => {
             let kind = bounded(&error.kind.to_string(), LONGEST).into_owned();
             let mut lines = vec![format!("{path}: not converted (nothing was run)"), format!("  {kind}")];
             lines.extend(next(error).map(|next| format!("  {next}")));
@@ -92,6 +95,9 @@ fn next(error: &Error) -> Option<String> {
         || format!("depickle inspect {} shows what is in it", sanitize(&quote(error.path.as_ref())));
     Some(match &*error.kind {
         ErrorKind::Open(error) => open(error)?.to_owned(),
+        ErrorKind::Expect(ExpectError::Mismatch { origin, .. } | ExpectError::Size { origin, .. }) => {
+            expectation(origin).to_owned()
+        }
         ErrorKind::Plan(Plan::Structure(Structure::NoTensors { .. })) => inspect(),
         ErrorKind::Plan(Plan::Refused(Refused::Alias { .. })) => {
             "--aliases copy or once writes it".to_owned()
@@ -111,6 +117,14 @@ fn next(error: &Error) -> Option<String> {
         },
         _ => return None,
     })
+}
+
+fn expectation(origin: &str) -> &'static str {
+    if origin.starts_with("--expect") {
+        "it is another file than the one that is meant, or damaged; it was not opened"
+    } else {
+        "it has changed since it was fetched, or is damaged; --expect none passes over what lies beside it"
+    }
 }
 
 const DAMAGED: &str = "the file is damaged or was tampered with; nothing was written";

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::bytes::{FileSource, ReadAt};
 use crate::checkpoint::{self, OpenOptions, Opened};
+use crate::custody::{Expect, Expected};
 use crate::error::{Error, ErrorKind};
 use crate::hub::{self, Repository, WeightSet};
 use crate::plan;
@@ -33,35 +34,53 @@ pub fn convert_folder(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Converted, Error> {
-    let repository = hub::open(input).map_err(|error| Error::new(input, error))?;
-    let mut open = options.open.clone();
-    open.spool = open.spool.or_else(|| output.is_dir().then(|| output.to_owned()));
-    open.values = options.plan.metadata && !options.dry_run;
-    let mut opened = Vec::with_capacity(repository.sets.len());
-    for set in &repository.sets {
-        opened.push(open_set(&repository, set, &open)?);
-    }
     // The libraries of these layouts tie by the model's config.
     let plan = plan::Options { prefer_once: true, ..options.plan.clone() };
-    let mut models = Vec::with_capacity(opened.len());
-    for (set, opened) in repository.sets.iter().zip(opened) {
-        let model = Model::new(opened, naming(set), &spread(set, options), &plan);
-        models.push(model.map_err(|kind| Error::new(&input.join(&set.folder), kind))?);
-    }
+    let options = Options { plan, ..options.clone() };
+    let (repository, models, open) = models(input, output, &options)?;
     let manifest = match &options.manifest {
         ManifestAt::Beside => Some(output.join("manifest.json")),
         ManifestAt::Path(path) => Some(path.clone()),
         ManifestAt::Nowhere => None,
     };
-    let options = Options { plan, ..options.clone() };
     let mut job = Job::new(models, input, output, manifest, &options);
     job.is_folder = true;
     beside(&mut job, repository, output, &open)?;
     job.run(progress)
 }
 
-/// Opens the shards of a model as one source.
-fn open_set(repository: &Repository, set: &WeightSet, options: &OpenOptions) -> Result<Opened, Error> {
+/// Opens and plans every model of a folder. What has to be expanded goes to `spool`.
+pub(super) fn models(
+    input: &Path,
+    spool: &Path,
+    options: &Options,
+) -> Result<(Repository, Vec<Model>, OpenOptions), Error> {
+    let repository = hub::open(input).map_err(|error| Error::new(input, error))?;
+    let mut open = options.open.clone();
+    open.spool = open.spool.or_else(|| spool.is_dir().then(|| spool.to_owned()));
+    open.values = options.plan.metadata && !options.dry_run;
+    let mut opened = Vec::with_capacity(repository.sets.len());
+    for set in &repository.sets {
+        opened.push(open_set(&repository, set, &open, &options.expect)?);
+    }
+    let mut models = Vec::with_capacity(opened.len());
+    for (set, (opened, expected)) in repository.sets.iter().zip(opened) {
+        let model = Model::new(opened, naming(set), &spread(set, options), &options.plan);
+        let mut model = model.map_err(|kind| Error::new(&input.join(&set.folder), kind))?;
+        model.expected = expected;
+        models.push(model);
+    }
+    Ok((repository, models, open))
+}
+
+/// Opens the shards of a model as one source, and says what each of its files was compared with before.
+fn open_set(
+    repository: &Repository,
+    set: &WeightSet,
+    options: &OpenOptions,
+    expect: &Expect,
+) -> Result<(Opened, Vec<Vec<Expected>>), Error> {
+    let mut expected: Vec<Vec<Expected>> = Vec::new();
     let mut whole: Option<Opened> = None;
     let mut names: HashMap<String, usize> = HashMap::new();
     for (number, path) in set.shards.iter().enumerate() {
@@ -69,6 +88,9 @@ fn open_set(repository: &Repository, set: &WeightSet, options: &OpenOptions) -> 
         let fail = |error: checkpoint::Error| Error::new(&file, error);
         let source = FileSource::open(&file).map_err(|error| fail(checkpoint::Error::Io(error)))?;
         let source: Arc<dyn ReadAt> = Arc::new(source);
+        let said = super::check(&source, &file, expect).map_err(|kind| Error::new(&file, kind))?;
+        expected.resize(whole.as_ref().map_or(0, |whole| whole.files.len()), Vec::new());
+        expected.push(said);
         let mut opened = checkpoint::open(&source, options).map_err(fail)?;
         opened.name(path);
         for name in tensor_names(&opened.tree).into_iter().filter(|_| set.is_sharded()) {
@@ -86,7 +108,7 @@ fn open_set(repository: &Repository, set: &WeightSet, options: &OpenOptions) -> 
     }
     let mut whole = whole.ok_or_else(|| Error::new(&repository.root, checkpoint::Error::NotApplicable))?;
     whole.strays.extend(check_index(set, &names).map_err(|error| Error::new(&repository.root, error))?);
-    Ok(whole)
+    Ok((whole, expected))
 }
 
 /// Every tensor that the index names stands in its shard. What it does not name is said: older loaders take it, too.

@@ -6,7 +6,9 @@ mod job;
 mod journal;
 mod model;
 mod others;
+mod recheck;
 mod record;
+mod recorded;
 mod stage;
 mod summary;
 mod target;
@@ -16,7 +18,9 @@ use std::sync::Arc;
 
 use crate::bytes::ReadAt;
 use crate::checkpoint::{self, OpenOptions};
+use crate::container::{Format, detect};
 use crate::custody::documents::Documents;
+use crate::custody::{self, Expect, Expected};
 use crate::error::{Error, ErrorKind};
 use crate::plan::{self, Note};
 use crate::progress::Progress;
@@ -26,6 +30,7 @@ use self::model::{Model, Naming, Spread};
 
 pub use crate::custody::manifest_name;
 pub use folder::{convert_folder, is_checkpoint_folder};
+pub use recheck::{Level, check_source, reconvert};
 pub use target::{metadata_name, output_name};
 
 /// How to convert.
@@ -36,6 +41,8 @@ pub struct Options {
     pub open: OpenOptions,
     /// What to take, and under which names.
     pub plan: plan::Options,
+    /// What the source has to be, before it is parsed.
+    pub expect: Expect,
     /// Where the manifest goes.
     pub manifest: ManifestAt,
     /// What the manifest calls the source: its path relative to the input folder. Its file name where `None`.
@@ -101,6 +108,8 @@ pub struct Converted {
     pub claim: &'static str,
     /// What should be said.
     pub notes: Vec<Note>,
+    /// Digests that the source was compared with.
+    pub expected: Vec<Expected>,
     /// What was dropped that does not belong in such a file.
     pub strays: Vec<String>,
     /// Names that were kept as inert data because the user said so.
@@ -144,20 +153,11 @@ pub fn convert_source(
     progress: &dyn Progress,
 ) -> Result<Converted, Error> {
     let error = |kind: ErrorKind| Error::new(name, kind);
-    let mut open = options.open.clone();
-    // Beside the output there is room for what it takes; a temporary folder is often in memory.
-    let beside = folder_of(output);
-    open.spool = open.spool.or_else(|| beside.is_dir().then(|| beside.to_owned()));
-    open.values = options.plan.metadata && !options.dry_run;
-    let mut opened = checkpoint::open(source, &open).map_err(|e| error(e.into()))?;
-    let recorded = options.recorded.as_deref().or(name.file_name().map(Path::new));
-    opened.name(&recorded.and_then(slashed).ok_or_else(|| error(ErrorKind::PathNotUtf8))?);
     let stem =
         output.file_name().and_then(|name| name.to_str()).ok_or_else(|| error(ErrorKind::PathNotUtf8))?;
-    let stem = stem.strip_suffix(".safetensors").unwrap_or(stem).to_owned();
-    let naming = Naming { folder: String::new(), stem, variant: None };
-    let spread = options.max_shard_size.map_or(Spread::One, Spread::BySize);
-    let model = Model::new(opened, naming, &spread, &options.plan).map_err(error)?;
+    let stem = stem.strip_suffix(".safetensors").unwrap_or(stem);
+    // Beside the output there is room for what is expanded; a temporary folder is often in memory.
+    let model = open_model(source, name, stem, folder_of(output), options)?;
     let manifest = match &options.manifest {
         ManifestAt::Beside => Some(manifest_name(output)),
         ManifestAt::Path(path) => Some(path.clone()),
@@ -167,6 +167,37 @@ pub fn convert_source(
     let mut job = Job::new(vec![model], name, root, manifest, options);
     job.is_folder = options.max_shard_size.is_some();
     job.run(progress)
+}
+
+/// Opens a source, if it is what it has to be, and plans what is written of it. What has to be expanded goes to `spool`.
+fn open_model(
+    source: &Arc<dyn ReadAt>,
+    name: &Path,
+    stem: &str,
+    spool: &Path,
+    options: &Options,
+) -> Result<Model, Error> {
+    let error = |kind: ErrorKind| Error::new(name, kind);
+    let expected = check(source, name, &options.expect).map_err(error)?;
+    let mut open = options.open.clone();
+    open.spool = open.spool.or_else(|| spool.is_dir().then(|| spool.to_owned()));
+    open.values = options.plan.metadata && !options.dry_run;
+    let mut opened = checkpoint::open(source, &open).map_err(|e| error(e.into()))?;
+    let recorded = options.recorded.as_deref().or(name.file_name().map(Path::new));
+    opened.name(&recorded.and_then(slashed).ok_or_else(|| error(ErrorKind::PathNotUtf8))?);
+    let naming = Naming { folder: String::new(), stem: stem.to_owned(), variant: None };
+    let spread = options.max_shard_size.map_or(Spread::One, Spread::BySize);
+    let mut model = Model::new(opened, naming, &spread, &options.plan).map_err(error)?;
+    model.expected = vec![expected];
+    Ok(model)
+}
+
+/// Compares a source with what is expected of it, unless it is nothing that would be parsed.
+fn check(source: &Arc<dyn ReadAt>, path: &Path, expect: &Expect) -> Result<Vec<Expected>, ErrorKind> {
+    if detect(source).map_err(checkpoint::Error::Io)? == Format::Unknown {
+        return Ok(Vec::new());
+    }
+    Ok(custody::check(source, &expect.of(path)?)?)
 }
 
 /// A relative path as documents have it: with forward slashes on every system.

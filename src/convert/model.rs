@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::checkpoint::Opened;
+use crate::custody::Expected;
 use crate::error::ErrorKind;
 use crate::output::{self, Item, Metadata, Sidecar, Staged, WrittenTensor};
 use crate::plan::{self, Note, Plan, Planned};
@@ -18,6 +19,8 @@ pub(super) struct Model {
     pub(super) naming: Naming,
     /// Whether there is an index of the shards.
     pub(super) indexed: bool,
+    /// Digests that each file of the source was compared with.
+    pub(super) expected: Vec<Vec<Expected>>,
 }
 
 /// One file of weights.
@@ -103,7 +106,8 @@ impl Model {
             let keys = members.iter().map(ToString::to_string).collect();
             Note::Needed { writer, keys }
         }));
-        let mut model = Self { opened, plan, shards: Vec::new(), naming, indexed: false };
+        let mut model =
+            Self { opened, plan, shards: Vec::new(), naming, indexed: false, expected: Vec::new() };
         let cast = options.dtype;
         model.shards = match spread {
             Spread::One => model.whole(),

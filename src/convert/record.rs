@@ -12,11 +12,12 @@ use crate::custody::{
 };
 use crate::error::Error;
 use crate::output::{self, Digest, Staged, Written, WrittenTensor};
-use crate::plan::{self, Aliases, NameRule, Planned};
+use crate::plan::Planned;
 use crate::tensor::{self, EntryId, Tensor, View};
 
 use super::job::{Done, Job};
 use super::model::Model;
+use super::recorded;
 
 /// What a manifest is made from.
 #[derive(Clone, Copy)]
@@ -149,36 +150,10 @@ impl<'a> Record<'a> {
     }
 
     pub(super) fn options(&self) -> OptionsRecord {
-        let options = &self.job.options;
-        let (plan, open) = (&options.plan, &options.open);
-        let mut inert = open.overrides.names.clone();
-        inert.extend(open.overrides.unknown.then(|| "unknown".to_owned()));
         // One place that holds the weights of every model.
         let mut roots = self.job.models.iter().map(|model| model.plan.root.as_ref());
         let root = roots.next().flatten().filter(|root| roots.all(|other| other == Some(*root)));
-        OptionsRecord {
-            strict: open.strict,
-            root: root.cloned(),
-            all: plan.all,
-            include: plan.include.clone(),
-            exclude: plan.exclude.clone(),
-            names: plan.names.iter().map(rule).collect(),
-            dtype: plan.dtype.map(|dtype| dtype.stored().to_string()),
-            max_shard_size: options.max_shard_size,
-            aliases: match plan.aliases {
-                Aliases::Auto if plan.prefer_once => "once",
-                Aliases::Auto | Aliases::Copy => "copy",
-                Aliases::Once => "once",
-                Aliases::Refuse => "refuse",
-            }
-            .to_owned(),
-            inert,
-            denied: open.overrides.denied.clone(),
-            policy: options.policy.clone(),
-            skip_unresolved: open.skip_unresolved,
-            paddle_bf16: open.paddle_bf16,
-            metadata: plan.metadata,
-        }
+        recorded::record(self.job.options, root.cloned())
     }
 
     /// Every file that was read.
@@ -246,7 +221,7 @@ impl<'a> Part<'a> {
             sha256,
             container: file.layers(),
             byteorder: if file.big_endian { "big" } else { "little" }.to_owned(),
-            expected: Vec::new(),
+            expected: self.model.expected.get(at).cloned().unwrap_or_default(),
             pickles: file.pickles.iter().map(pickle).collect(),
             accounting,
         })
@@ -358,14 +333,6 @@ fn pickle(info: &PickleInfo) -> PickleRecord {
         sha256: info.sha256.clone(),
         protocol: info.protocol,
         globals: globals.collect(),
-    }
-}
-
-fn rule(rule: &NameRule) -> String {
-    match rule {
-        plan::NameRule::StripPrefix(prefix) => format!("strip-prefix {prefix}"),
-        plan::NameRule::StripPrefixAuto => "strip-prefix auto".to_owned(),
-        plan::NameRule::Rename { regex, replacement } => format!("rename {regex}={replacement}"),
     }
 }
 

@@ -70,6 +70,8 @@ pub struct OptionsRecord {
     pub strict: bool,
     /// The place whose tensors were taken, by `--root` or by rule; null for the whole source.
     pub root: Option<String>,
+    /// Whether `--root` was given, so that the place is not found by rule when the source is converted again.
+    pub root_given: bool,
     /// `--all`
     pub all: bool,
     /// `--include`
@@ -129,9 +131,12 @@ pub struct Expected {
     pub origin: String,
     /// Which digest.
     pub algorithm: String,
-    /// In hexadecimal.
+    /// In hexadecimal; its beginning where `bits` says so.
     pub value: String,
-    /// `match`
+    /// Bits of `value`, where they are not the whole digest: so few show damage, and prove nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bits: Option<u32>,
+    /// `match` or `mismatch`; a whole digest that does not match stops the conversion.
     pub result: String,
 }
 

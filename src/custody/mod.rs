@@ -2,6 +2,7 @@
 
 mod digest;
 pub mod documents;
+mod expect;
 mod manifest;
 #[cfg(feature = "sign")]
 pub mod oms;
@@ -14,6 +15,8 @@ pub use crate::accounting::{Accounted, Inside};
 pub use crate::report::Tool;
 pub(crate) use digest::Hashing;
 pub use digest::TensorSet;
+pub(crate) use expect::check;
+pub use expect::{Algorithm, Expect, ExpectError, Expectation, Weight};
 pub(crate) use manifest::Lazy;
 pub use manifest::{
     AliasRecord, Digests, EncodingRecord, Expected, GlobalRecord, LeftOutFile, LeftOutRecord, Manifest,
@@ -21,4 +24,6 @@ pub use manifest::{
     ValuesRecord,
 };
 pub use statement::{STATEMENT_TYPE, Statement, Subject};
-pub use verify::{Check, Report, VerifyError, find_manifest, manifest_name, verify};
+pub use verify::{
+    Check, Report, VerifyError, find_manifest, manifest_name, read_manifest, verify, verify_manifest,
+};

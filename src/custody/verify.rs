@@ -1,14 +1,15 @@
 //! `verify`: do the outputs of a manifest still match it? Files by size and digest, tensors by name, element type,
 //! shape and digest, all read again from the file.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use safetensors::tensor::Metadata;
+use safetensors::tensor::TensorInfo;
 use serde::Serialize;
 
-use crate::bytes::{FileSource, ReadAt, Span, read_vec};
+use crate::bytes::{FileSource, ReadAt, Span, index, length};
+use crate::container::{Format, Safetensors, detect};
 
 use super::digest::{TensorSet, digest_of};
 use super::manifest::{Manifest, OutputRecord, SCHEMA, TensorRecord};
@@ -88,11 +89,11 @@ impl Report {
     }
 }
 
-/// Checks the outputs of a manifest. `path` is the manifest, a folder with a `manifest.json`, or an output.
+/// Reads the manifest that belongs to a path, see [`find_manifest`], and says where it is.
 ///
 /// # Errors
-/// Where there is no manifest to check.
-pub fn verify(path: &Path) -> Result<Report, VerifyError> {
+/// Where there is none, or none that can be read.
+pub fn read_manifest(path: &Path) -> Result<(PathBuf, Manifest), VerifyError> {
     let none = || VerifyError::NoManifest { path: path.display().to_string() };
     let path = find_manifest(path).ok_or_else(none)?;
     let shown = path.display().to_string();
@@ -104,31 +105,84 @@ pub fn verify(path: &Path) -> Result<Report, VerifyError> {
         return Err(VerifyError::Schema { path: shown, found: schema.schema });
     }
     let manifest: Manifest = serde_json::from_slice(&bytes).map_err(malformed)?;
-    drop(bytes);
-    let mut report = Report { manifest: shown.clone(), files: 0, tensors: 0, mismatches: Vec::new() };
+    let inside = |path: &str| Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+    if let Some(output) = manifest.outputs.iter().find(|output| !inside(&output.path)) {
+        return Err(VerifyError::Outside { path: shown, output: output.path.clone() });
+    }
+    Ok((path, manifest))
+}
+
+/// Checks the outputs of a manifest. `path` is the manifest, a folder with a `manifest.json`, or an output.
+///
+/// # Errors
+/// Where there is no manifest to check.
+pub fn verify(path: &Path) -> Result<Report, VerifyError> {
+    let (path, manifest) = read_manifest(path)?;
+    Ok(verify_manifest(&path, &manifest))
+}
+
+/// Checks the outputs of a manifest that was read from `path`.
+pub fn verify_manifest(path: &Path, manifest: &Manifest) -> Report {
+    let shown = path.display().to_string();
+    let mut report = Report { manifest: shown, files: 0, tensors: 0, mismatches: Vec::new() };
     let folder = path.parent().unwrap_or(Path::new(""));
     for (i, output) in manifest.outputs.iter().enumerate() {
-        let inside = Path::new(&output.path).components().all(|part| matches!(part, Component::Normal(_)));
-        if !inside {
-            return Err(VerifyError::Outside { path: shown, output: output.path.clone() });
-        }
         report.files = report.files.saturating_add(1);
-        let expected = manifest.tensors.iter().filter(|tensor| tensor.to.output == crate::bytes::length(i));
+        let expected = manifest.tensors.iter().filter(|tensor| tensor.to.output == length(i));
         let expected: Vec<&TensorRecord> = expected.collect();
-        report.tensors = report.tensors.saturating_add(crate::bytes::length(expected.len()));
+        report.tensors = report.tensors.saturating_add(length(expected.len()));
         let mut checked = Checked { name: &output.path, mismatches: Vec::new() };
-        if let Err(error) = checked.output(&folder.join(&output.path), output, &expected) {
+        let at = folder.join(&output.path);
+        if let Err(error) = checked.output(&at, output, &expected) {
             checked.file(format!("cannot be read: {error}"));
+        }
+        if output.role == "index" {
+            checked.index(&at, manifest);
         }
         report.mismatches.append(&mut checked.mismatches);
     }
-    let outputs = crate::bytes::length(manifest.outputs.len());
+    let outputs = length(manifest.outputs.len());
     for tensor in manifest.tensors.iter().filter(|tensor| tensor.to.output >= outputs) {
         let mismatch = Some(format!("is said to be in output {}, of {outputs}", tensor.to.output));
         report.mismatches.push(Check { level: "tensors", name: tensor.name.clone(), mismatch });
     }
-    check_set(&manifest, &mut report);
-    Ok(report)
+    if path.file_name().is_some_and(|name| name == "manifest.json") {
+        check_unlisted(folder, manifest, &mut report);
+    }
+    check_set(manifest, &mut report);
+    report
+}
+
+/// The manifest of a folder is that of everything in it that a loader would take for weights.
+fn check_unlisted(folder: &Path, manifest: &Manifest, report: &mut Report) {
+    let listed: HashSet<&str> = manifest.outputs.iter().map(|output| output.path.as_str()).collect();
+    let listed_in = |below: &str| manifest.outputs.iter().any(|output| output.path.starts_with(below));
+    let mut open = vec![String::new()];
+    let mut found = Vec::new();
+    while let Some(below) = open.pop() {
+        let Ok(entries) = std::fs::read_dir(folder.join(&below)) else { continue };
+        for entry in entries.flatten() {
+            let name = format!("{below}{}", entry.file_name().to_string_lossy());
+            let path = entry.path();
+            if path.is_dir() {
+                // Folders of which the manifest says nothing are somebody else's.
+                let inner = format!("{name}/");
+                open.extend(listed_in(&inner).then_some(inner));
+            } else if !listed.contains(name.as_str()) && is_weights(&path) {
+                found.push(name);
+            }
+        }
+    }
+    found.sort();
+    for name in found {
+        let mismatch = Some("holds weights and is not in the manifest".to_owned());
+        report.mismatches.push(Check { level: "files", name, mismatch });
+    }
+}
+
+fn is_weights(path: &Path) -> bool {
+    let source = FileSource::open(path).ok();
+    source.is_some_and(|source| matches!(detect(&source), Ok(Format::Safetensors)))
 }
 
 #[derive(serde::Deserialize)]
@@ -236,61 +290,76 @@ impl Checked<'_> {
     }
 
     fn tensors(&mut self, file: &FileSource, expected: &[&TensorRecord]) -> io::Result<()> {
-        let (start, header) = match header(file) {
+        let header = match Safetensors::header(file) {
             Ok(header) => header,
+            Err(error) if error.is_io() => return Err(io::Error::other(error)),
             Err(error) => {
                 self.file(format!("is no safetensors file: {error}"));
                 return Ok(());
             }
         };
-        let mut found = header.tensors();
+        let mut found: HashMap<&str, &TensorInfo> = header.tensors().collect();
         for tensor in expected {
-            let Some(info) = found.remove(&tensor.name) else {
+            let Some(info) = found.remove(tensor.name.as_str()) else {
                 self.tensor(&tensor.name, "is missing".to_owned());
                 continue;
             };
-            let shape: Vec<u64> = info.shape.iter().map(|n| crate::bytes::length(*n)).collect();
+            let shape: Vec<u64> = info.shape.iter().map(|n| length(*n)).collect();
             if info.dtype.to_string() != tensor.dtype || shape != tensor.shape {
                 let expected = format!("{} {:?}", tensor.dtype, tensor.shape);
                 self.tensor(&tensor.name, format!("is {} {shape:?}, {expected} in the manifest", info.dtype));
                 continue;
             }
             let (from, to) = info.data_offsets;
-            let offsets = [crate::bytes::length(from), crate::bytes::length(to)];
+            let offsets = [length(from), length(to)];
             if offsets != tensor.to.offsets {
                 self.tensor(
                     &tensor.name,
                     format!("lies at {offsets:?}, {:?} in the manifest", tensor.to.offsets),
                 );
             }
-            let at = |n: usize| start.saturating_add(crate::bytes::length(n));
+            let at = |n: usize| header.data().saturating_add(length(n));
             let digest = digest_of(file, Span::between(at(from), at(to)))?;
             if digest != tensor.sha256 {
                 self.tensor(&tensor.name, format!("sha256 is {digest}, {} in the manifest", tensor.sha256));
             }
         }
-        let mut extra: Vec<&String> = found.keys().collect();
-        extra.sort();
+        let mut extra: Vec<&str> = found.into_keys().collect();
+        extra.sort_unstable();
         for name in extra {
             self.tensor(name, "is not in the manifest".to_owned());
         }
         Ok(())
     }
+
+    /// The index of shards places each tensor in the file that holds it.
+    fn index(&mut self, path: &Path, manifest: &Manifest) {
+        let read = std::fs::read(path).and_then(|bytes| Ok(serde_json::from_slice::<Index>(&bytes)?));
+        let mut weight_map = match read {
+            Ok(read) => read.weight_map,
+            Err(error) => return self.file(format!("is no index of shards: {error}")),
+        };
+        // Files stand in it relative to the index.
+        let below = self.name.rfind('/').and_then(|at| self.name.get(..=at)).unwrap_or_default();
+        for tensor in &manifest.tensors {
+            let output = manifest.outputs.get(index(tensor.to.output)).map(|output| output.path.as_str());
+            let Some(output) = output.and_then(|output| output.strip_prefix(below)) else { continue };
+            match weight_map.remove(&tensor.name) {
+                Some(file) if file == output => {}
+                Some(file) => self.file(format!("places {:?} in {file:?}, not in {output:?}", tensor.name)),
+                None => self.file(format!("does not name {:?}", tensor.name)),
+            }
+        }
+        for name in weight_map.keys() {
+            self.file(format!("names {name:?}, which is not in the manifest"));
+        }
+    }
 }
 
-/// The header of a safetensors file, and where its data begins.
-fn header(file: &FileSource) -> io::Result<(u64, Metadata)> {
-    /// What the format allows.
-    const LONGEST: u64 = 100_000_000;
-    let mut length = [0; 8];
-    file.read_exact_at(&mut length, 0)?;
-    let length = u64::from_le_bytes(length);
-    if length > LONGEST {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "header longer than the format allows"));
-    }
-    let start = length.saturating_add(8);
-    let json = read_vec(file, Span::between(8, start))?;
-    Ok((start, serde_json::from_slice(&json)?))
+/// An index of shards.
+#[derive(serde::Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
 }
 
 #[cfg(test)]

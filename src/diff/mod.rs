@@ -11,13 +11,11 @@ mod values;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use crate::bytes::length;
 use crate::checkpoint::OpenOptions;
 use crate::error::{Class, Error};
-use crate::output;
+use crate::output::{self, in_parallel};
 use crate::plan::{self, Filter, Misuse, NameRule};
 use crate::progress::Progress;
 use crate::report::Diff;
@@ -238,41 +236,20 @@ fn compare_all(
         }
         work_of.push(at);
     }
-    let next = AtomicUsize::new(0);
-    let done = Mutex::new((vec![Compared::default(); work.len()], None));
-    let run = || {
-        let mut comparer = Comparer::new(jobs);
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some((l, r)) = work.get(at) else { break };
+    let results = in_parallel(
+        jobs,
+        work.len(),
+        || Comparer::new(jobs),
+        |comparer, at| {
+            let (l, r) = work.get(at).copied().unwrap_or_default();
             let advance = |n: usize| progress.advance(length(n));
-            let result = comparer.compare(placed(left, *l), placed(right, *r), &advance);
-            let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-            match result {
-                Ok(found) => {
-                    if let Some(slot) = done.0.get_mut(at) {
-                        *slot = found;
-                    }
-                }
-                Err((which, error)) => {
-                    let (side, i) = if which == Which::Left { (left, l) } else { (right, r) };
-                    done.1.get_or_insert(unreadable(side, *i, error));
-                    next.store(work.len(), Ordering::Relaxed);
-                }
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..jobs.min(work.len()) {
-            scope.spawn(run);
-        }
-        run();
-    });
-    let (results, failure) = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    match failure {
-        Some(error) => Err(error),
-        None => Ok(work_of.into_iter().filter_map(|at| results.get(at).cloned()).collect()),
-    }
+            comparer.compare(placed(left, l), placed(right, r), &advance).map_err(|(which, error)| {
+                let (side, i) = if which == Which::Left { (left, l) } else { (right, r) };
+                unreadable(side, i, error)
+            })
+        },
+    )?;
+    Ok(work_of.into_iter().filter_map(|at| results.get(at).cloned()).collect())
 }
 
 fn view(side: &Side, i: Option<usize>) -> Shown<'_> {

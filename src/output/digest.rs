@@ -5,7 +5,10 @@ use std::{fmt, io};
 use sha2::{Digest as _, Sha256};
 
 use crate::bytes::{ReadAt, Span, read_vec};
+use crate::progress::Progress;
 use crate::tensor::{Cast, ReadError, Reader, Scratch, Storage, Streams, View};
+
+use super::{Error, ErrorKind, Item, MOST_JOBS, in_parallel};
 
 /// A SHA-256 digest; shown as lower-case hex.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,6 +63,33 @@ pub fn digest_of(source: &dyn ReadAt) -> io::Result<Digest> {
         at = span.end();
     }
     Ok(hash.into())
+}
+
+/// The digests that writing these tensors would give, on several threads. Progress advances by the bytes of each.
+///
+/// # Errors
+/// [`ErrorKind::Tensor`](super::ErrorKind::Tensor), and [`ErrorKind::NoStorage`](super::ErrorKind::NoStorage).
+pub fn digest_all(
+    streams: &Streams,
+    storages: &[Storage],
+    items: &[Item<'_>],
+    jobs: usize,
+    progress: &dyn Progress,
+) -> Result<Vec<Digested>, Error> {
+    /// Memory for gathering, of all threads together.
+    const SCRATCH: usize = 24 << 20;
+    let jobs = jobs.clamp(1, MOST_JOBS);
+    let begin = || Digester::new(SCRATCH.checked_div(jobs).unwrap_or(SCRATCH));
+    in_parallel(jobs, items.len(), begin, |thread, at| {
+        let Some(item) = items.get(at) else { return Err(ErrorKind::TooLarge) };
+        let storage = storages.get(item.view.storage().index());
+        let storage = storage.ok_or_else(|| ErrorKind::NoStorage(item.name.into()))?;
+        let digested = thread.digest(streams, storage, item.view, item.cast);
+        let digested = digested.map_err(|error| ErrorKind::Tensor { name: item.name.into(), error })?;
+        progress.advance(item.nbytes());
+        Ok(digested)
+    })
+    .map_err(|kind| Error { path: "source".into(), kind })
 }
 
 /// The digests of a tensor.

@@ -10,15 +10,17 @@ mod digest;
 mod engine;
 mod error;
 mod layout;
+mod parallel;
 mod produce;
 mod sidecar;
 mod spool;
 mod units;
 
 pub use atomic::{Finished, Staged};
-pub use digest::{Digest, Digested, Digester, digest_of};
+pub use digest::{Digest, Digested, Digester, digest_all, digest_of};
 pub use engine::write;
 pub use error::{Error, ErrorKind};
+pub(crate) use parallel::in_parallel;
 pub use sidecar::{Sidecar, Surroundings, write_values};
 pub use spool::spool;
 
@@ -44,7 +46,8 @@ impl Item<'_> {
         self.cast.filter(|cast| cast.applies_to(self.view.dtype()))
     }
 
-    fn dtype(&self) -> Dtype {
+    /// The element type that it has in the output.
+    pub(crate) fn dtype(&self) -> Dtype {
         self.cast().map_or(self.view.dtype(), Cast::to)
     }
 

@@ -18,6 +18,10 @@ pub struct Verification {
     pub files: u64,
     /// Tensors that were checked.
     pub tensors: u64,
+    /// Things of the source that were checked; null without `--source`.
+    pub source: Option<u64>,
+    /// Files that were written once more and compared; null without `--reconvert`.
+    pub reconversion: Option<u64>,
     /// `unsigned` or `not checked`: the manifest shows integrity, and not who made it; `good` or `bad`.
     pub signature: &'static str,
     /// Everything that does not match.
@@ -27,7 +31,7 @@ pub struct Verification {
 /// Something that does not match.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Mismatch {
-    /// `files`, `tensors`, `signature` or `provenance`.
+    /// `files`, `tensors`, `source`, `reconversion`, `signature` or `provenance`.
     pub level: &'static str,
     /// Name of the file or tensor.
     pub name: String,
