@@ -29,6 +29,7 @@ pub mod policy;
 pub mod progress;
 pub mod rebuild;
 pub mod report;
+pub mod scan;
 pub mod tensor;
 pub mod values;
 mod weights;

@@ -2,7 +2,7 @@
 
 mod shown;
 
-pub use shown::shown;
+pub use shown::{shown, unshown};
 
 use serde::{Deserialize, Serialize};
 

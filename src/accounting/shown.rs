@@ -13,19 +13,53 @@ const ALL_RUNS: u64 = 4_000_000;
 /// deflated storage counts as a whole, with its stored size. Data that is embedded in a pickle, which has no key, and
 /// what lies in other streams do not count.
 pub fn shown(file: StreamId, storages: &[Storage], tensors: &[Tensor]) -> u64 {
+    union(spans(file, storages, tensors)).iter().fold(0_u64, |n, span| n.saturating_add(span.len()))
+}
+
+/// Runs of the file behind `file` that lie in a storage and that no tensor shows, in the order of the file. Deflated
+/// storages are left out.
+pub fn unshown(file: StreamId, storages: &[Storage], tensors: &[Tensor]) -> Vec<Span> {
+    let stored = storages.iter().filter(|storage| !storage.key.is_empty()).filter_map(|s| match s.place {
+        Place::Stored { stream, span } if stream == file => Some(span),
+        _ => None,
+    });
+    let mut shown = union(spans(file, storages, tensors)).into_iter().peekable();
+    let mut hidden = Vec::new();
+    for storage in union(stored.collect()) {
+        let mut at = storage.start();
+        while let Some(span) = shown.peek().filter(|span| span.start() < storage.end()) {
+            if span.start() > at {
+                hidden.push(Span::between(at, span.start()));
+            }
+            at = at.max(span.end());
+            if span.end() > storage.end() {
+                break;
+            }
+            shown.next();
+        }
+        if at < storage.end() {
+            hidden.push(Span::between(at, storage.end()));
+        }
+    }
+    hidden
+}
+
+fn spans<'a>(file: StreamId, storages: &[Storage], tensors: &'a [Tensor]) -> Vec<Span> {
     let mut spans = Vec::new();
     let mut budget = ALL_RUNS;
-    for tensor in tensors {
-        let storage = storages.get(tensor.view.storage().index()).filter(|storage| !storage.key.is_empty());
+    let pieces =
+        |tensor: &'a Tensor| tensor.pieces.iter().flat_map(|pieces| pieces.iter().map(|piece| &piece.view));
+    for view in tensors.iter().flat_map(|tensor| std::iter::once(&tensor.view).chain(pieces(tensor))) {
+        let storage = storages.get(view.storage().index()).filter(|storage| !storage.key.is_empty());
         match storage.map(|storage| storage.place) {
             Some(Place::Deflated { stream, span }) if stream == file => spans.push(span),
             Some(Place::Stored { stream, span }) if stream == file => {
-                runs(&tensor.view, span.start(), &mut budget, &mut spans);
+                runs(view, span.start(), &mut budget, &mut spans);
             }
             Some(_) | None => {}
         }
     }
-    union(spans)
+    spans
 }
 
 /// The runs of bytes that a view of a storage at `base` shows.
@@ -70,17 +104,19 @@ fn runs(view: &View, base: u64, budget: &mut u64, out: &mut Vec<Span>) {
     }
 }
 
-/// Bytes in any of the spans.
-fn union(mut spans: Vec<Span>) -> u64 {
+/// The spans, sorted and joined where they touch.
+fn union(mut spans: Vec<Span>) -> Vec<Span> {
     spans.sort_unstable();
-    let mut total = 0_u64;
-    let mut end = 0;
-    for span in spans {
-        let fresh = span.end().saturating_sub(span.start().max(end));
-        total = total.saturating_add(fresh);
-        end = end.max(span.end());
+    let mut joined: Vec<Span> = Vec::new();
+    for span in spans.into_iter().filter(|span| !span.is_empty()) {
+        match joined.last_mut() {
+            Some(last) if span.start() <= last.end() => {
+                *last = Span::between(last.start(), last.end().max(span.end()));
+            }
+            _ => joined.push(span),
+        }
     }
-    total
+    joined
 }
 
 #[cfg(test)]
@@ -90,10 +126,20 @@ mod tests {
     use crate::tensor::{Dtype, Family, StorageId, ViewSpec};
 
     fn shown_of(views: &[(i64, &[i64], &[i64])]) -> u64 {
+        let (storage, tensors) = tensors_of(views);
+        let storages = [storage];
+        let hidden =
+            unshown(StreamId::SOURCE, &storages, &tensors).iter().map(|span| span.len()).sum::<u64>();
+        let shown = shown(StreamId::SOURCE, &storages, &tensors);
+        assert_eq!(shown + hidden, 4000);
+        shown
+    }
+
+    fn tensors_of(views: &[(i64, &[i64], &[i64])]) -> (Storage, Vec<Tensor>) {
         let place = Place::Stored { stream: StreamId::SOURCE, span: Span::between(0, 4000) };
         let storage =
             Storage { key: "0".into(), entry: None, place, len: 4000, big_endian: false, crc32: None };
-        let tensors: Vec<Tensor> = views
+        let tensors = views
             .iter()
             .map(|(offset, shape, strides)| {
                 let spec = ViewSpec {
@@ -109,7 +155,7 @@ mod tests {
                 Tensor::new(view)
             })
             .collect();
-        shown(StreamId::SOURCE, &[storage], &tensors)
+        (storage, tensors)
     }
 
     #[test]

@@ -27,9 +27,22 @@ pub(super) fn expand(
     packing: &'static str,
     options: &OpenOptions,
 ) -> Result<(Source, u64), Error> {
+    let (inside, trailing, end) = expand_some(source, packing, options)?;
+    end.map(|()| (inside, trailing))
+}
+
+/// As [`expand`]; also what there is before the damage or the limit that it ends with.
+///
+/// # Errors
+/// Those of the temporary file.
+pub(crate) fn expand_some(
+    source: &Source,
+    packing: &'static str,
+    options: &OpenOptions,
+) -> Result<(Source, u64, Result<(), Error>), Error> {
     let mut expanded = Expanded::new(options)?;
-    let (_, trailing) = expanded.add(source, packing, &options.limits)?;
-    Ok((Arc::new(expanded.source()?), trailing))
+    let (_, trailing, end) = expanded.add_some(source, packing, &options.limits)?;
+    Ok((Arc::new(expanded.source()?), trailing, end))
 }
 
 /// A temporary file without a name, for what any number of sources expand to.
@@ -61,6 +74,16 @@ impl Expanded {
         packing: &'static str,
         limits: &Limits,
     ) -> Result<(Span, u64), Error> {
+        let (span, trailing, end) = self.add_some(source, packing, limits)?;
+        end.map(|()| (span, trailing))
+    }
+
+    fn add_some(
+        &mut self,
+        source: &Source,
+        packing: &'static str,
+        limits: &Limits,
+    ) -> Result<(Span, u64, Result<(), Error>), Error> {
         let mut spool = Spool {
             file: self.file.try_clone()?,
             packing,
@@ -69,10 +92,10 @@ impl Expanded {
             block: vec![0; BLOCK],
         };
         let mut input = Input::new(&**source);
-        decode(&mut spool, &mut input)?;
+        let end = decode(&mut spool, &mut input);
         let span = Span::between(self.len, self.len.saturating_add(spool.written));
         self.len = span.end();
-        Ok((span, source.size().saturating_sub(input.position)))
+        Ok((span, source.size().saturating_sub(input.position), end))
     }
 
     /// What there is so far.

@@ -35,9 +35,11 @@ use crate::rebuild::Rebuilt;
 use crate::tensor::{EntryId, Storage, StreamId, Streams, Tensor, Tree};
 use crate::values::Values;
 
+pub(crate) use expand::expand_some;
 pub use folder::{Folder, FolderError, open_folder};
 pub use open::open;
-pub(crate) use run::RawData;
+pub(crate) use open::survey;
+pub(crate) use run::{RawData, Trace, skip_padding, trace};
 pub use witness::{FoundPickle, Pickles, Witness, pickles};
 
 /// How to open a source.
@@ -56,6 +58,8 @@ pub struct OpenOptions {
     pub siblings: Option<PathBuf>,
     /// The folder for the temporary file that a compressed source is expanded into; the system's where `None`.
     pub spool: Option<PathBuf>,
+    /// Refuses nothing by verdict or ambiguity, and leaves further pickles alone: for scans, which report all that.
+    pub survey: bool,
     /// Whether arrays of `uint16` hold bfloat16, as `PaddlePaddle` writes them without saying so.
     pub paddle_bf16: bool,
     /// Keeps the values that are no tensors, which takes as much memory as the pickles' objects do.

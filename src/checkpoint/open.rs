@@ -24,24 +24,53 @@ const PT2: &str = "pt2";
 
 /// Opens a source, or what it is wrapped around.
 pub(super) fn open_bare(source: &Source, options: &OpenOptions) -> Result<Found, Error> {
+    match open_itself(source, options)? {
+        Itself::Opened(opened) => Ok(Found::Opened(opened)),
+        Itself::Zip(archive) => layers::unzip(source, &archive, options),
+        Itself::Tar => layers::untar(source, options),
+        Itself::Packed(name) => layers::unpack(source, name, options),
+    }
+}
+
+/// What a source itself holds, whatever its pickles would do; `None` where it only wraps other sources.
+///
+/// # Errors
+/// As [`open`], but for refusals.
+pub(crate) fn survey(source: &Source, options: &OpenOptions) -> Result<Option<Opened>, Error> {
+    let options = OpenOptions { survey: true, skip_unresolved: true, ..options.clone() };
+    match open_itself(source, &options)? {
+        Itself::Opened(opened) => Ok(Some(*opened)),
+        Itself::Zip(_) | Itself::Tar | Itself::Packed(_) => Ok(None),
+    }
+}
+
+/// What a source is: a checkpoint, or something around others.
+enum Itself {
+    Opened(Box<Opened>),
+    Zip(Archive),
+    Tar,
+    Packed(&'static str),
+}
+
+fn open_itself(source: &Source, options: &OpenOptions) -> Result<Itself, Error> {
     let opened = match detect(source)? {
         Format::Zip => return open_zip(source, options),
         Format::TorchLegacy => legacy::open(source, options)?,
         Format::Pickle => run::open_plain(source, options)?,
         Format::Tar => match tar::open(source, options)? {
             Some(opened) => opened,
-            None => return layers::untar(source, options),
+            None => return Ok(Itself::Tar),
         },
         Format::Npy => numpy::open_npy(source, options)?,
         Format::Safetensors => return Err(Error::Unsupported("a safetensors file (it holds no pickle)")),
-        Format::Packed(name) => return layers::unpack(source, name, options),
+        Format::Packed(name) => return Ok(Itself::Packed(name)),
         Format::Foreign(name) => return Err(Error::Unsupported(name)),
         Format::Unknown => return Err(Error::NotApplicable),
     };
-    Ok(Found::Opened(Box::new(opened)))
+    Ok(Itself::Opened(Box::new(opened)))
 }
 
-fn open_zip(source: &Source, options: &OpenOptions) -> Result<Found, Error> {
+fn open_zip(source: &Source, options: &OpenOptions) -> Result<Itself, Error> {
     let archive = Archive::open(source, &options.limits)?;
     let opened = match zip_kind(&archive) {
         Some(PACKAGE) => match Package::open(source, archive, &options.limits)? {
@@ -59,9 +88,9 @@ fn open_zip(source: &Source, options: &OpenOptions) -> Result<Found, Error> {
         },
         Some(kind) => return Err(Error::Unsupported(kind)),
         None if numpy::is_npz(&archive) => numpy::open_npz(source, &archive, options)?,
-        None => return layers::unzip(source, &archive, options),
+        None => return Ok(Itself::Zip(archive)),
     };
-    Ok(Found::Opened(Box::new(opened)))
+    Ok(Itself::Opened(Box::new(opened)))
 }
 
 /// Which writer's layout an archive has, by the members that only that writer makes.

@@ -78,27 +78,10 @@ fn drive(
 ) -> Result<Ran, Error> {
     let whole = span;
     let joblib = role == Role::File;
-    let entry: Option<Box<str>> = entry.map(Box::from);
     let source = streams.stream(stream);
-    let mut vm = Vm::new(Cursor::new(source, span), &options.limits);
-    if joblib {
-        vm = vm.pause_after_build();
-    }
-    let mut raw = RawData::default();
-    let end = loop {
-        match vm.run() {
-            Ok(Event::Stop(root)) => break Ok(root),
-            Ok(Event::Built(built)) => {
-                if let Err(error) = raw.pass(&mut vm, built, source, entry.as_deref(), &options.limits) {
-                    break Err(error);
-                }
-            }
-            Err(error) => break Err(Error::Pickle { entry: entry.clone(), error }),
-        }
-    };
-    let RawData { spans: raw, padding } = raw;
-    let span = Span::between(span.start(), vm.position().0);
-    let graph = vm.into_graph();
+    let vm = Vm::new(Cursor::new(source, span), &options.limits);
+    let Trace { graph, span, raw, padding, end } = trace(vm, source, span, (entry, joblib), &options.limits);
+    let entry: Option<Box<str>> = entry.map(Box::from);
     let allowed = |module: &str, name: &str| allow(module, name).is_some();
     let mut judgement = judge(&graph, &allowed, &options.overrides);
     if let Some(witness) = &options.witness {
@@ -121,7 +104,9 @@ fn drive(
             let (companions, buffers) = (Companions::default(), Buffers::default());
             Ok(Ran { graph, root, span, entry, judgement, stream, raw, padding, companions, buffers })
         }
-        Err(_) if !judgement.refusals.is_empty() => Err(refused(entry.as_deref(), &judgement, None)),
+        Err(_) if !judgement.refusals.is_empty() && !options.survey => {
+            Err(refused(entry.as_deref(), &judgement, None))
+        }
         Err(error) => Err(error),
     }
 }
@@ -133,6 +118,54 @@ fn is_pickle(source: &dyn ReadAt, span: Span, complete: bool, judgement: &Judgem
         (true, proto) => proto || !judgement.globals.is_empty(),
         (false, proto) => proto && !judgement.refusals.is_empty(),
     })
+}
+
+/// What a pickle did, also where it broke off.
+#[derive(Debug)]
+pub(crate) struct Trace {
+    pub(crate) graph: Graph,
+    /// From its first opcode to where it stopped.
+    pub(crate) span: Span,
+    /// Runs between its opcodes that are none: joblib's arrays, and the padding before them.
+    pub(crate) raw: Vec<Span>,
+    padding: u64,
+    /// Its object, or why there is none.
+    pub(crate) end: Result<NodeId, Error>,
+}
+
+/// Runs a machine to the end of its pickle. For `joblib`, what it writes between the opcodes is passed over.
+pub(crate) fn trace(
+    mut vm: Vm<'_>,
+    source: &dyn ReadAt,
+    span: Span,
+    (entry, joblib): (Option<&str>, bool),
+    limits: &Limits,
+) -> Trace {
+    if joblib {
+        vm = vm.pause_after_build();
+    }
+    let mut raw = RawData::default();
+    let end = loop {
+        match vm.run() {
+            Ok(Event::Stop(root)) => break Ok(root),
+            Ok(Event::Built(built)) => {
+                if let Err(error) = raw.pass(&mut vm, built, source, entry, limits) {
+                    break Err(error);
+                }
+            }
+            Err(error) => break Err(Error::Pickle { entry: entry.map(Box::from), error }),
+        }
+    };
+    let RawData { spans: raw, padding } = raw;
+    let span = Span::between(span.start(), vm.position().0);
+    Trace { graph: vm.into_graph(), span, raw, padding, end }
+}
+
+impl Trace {
+    /// SHA-256 of its opcodes, in lower-case hexadecimal.
+    pub(crate) fn sha256(&self, source: &dyn ReadAt) -> std::io::Result<String> {
+        sha256(source, opcodes(self.span, &self.raw))
+    }
 }
 
 /// What joblib writes between the opcodes.
@@ -189,6 +222,9 @@ pub(super) fn judge_bystander(
     entry: Option<&str>,
     options: &OpenOptions,
 ) -> Result<(), Error> {
+    if options.survey {
+        return Ok(());
+    }
     let source = streams.stream(stream);
     let mut start = span.start();
     for _ in 0..MOST_BYSTANDERS {
@@ -212,7 +248,7 @@ const MOST_BYSTANDERS: usize = 256;
 const PROTO: u8 = 0x80;
 
 /// Passes over NUL bytes and white space, which loaders pass over too. The byte found, if there is one.
-pub(super) fn skip_padding(source: &dyn ReadAt, at: &mut u64, end: u64) -> Result<Option<u8>, Error> {
+pub(crate) fn skip_padding(source: &dyn ReadAt, at: &mut u64, end: u64) -> std::io::Result<Option<u8>> {
     /// Bytes read at a time.
     const BLOCK: u64 = 64 * 1024;
     while *at < end {
@@ -259,7 +295,7 @@ impl Ran {
         storages: Option<&dyn Storages>,
         options: &OpenOptions,
     ) -> Result<(), Error> {
-        if options.witness.is_some() {
+        if options.survey || options.witness.is_some() {
             return Ok(());
         }
         if !self.judgement.refusals.is_empty() {
@@ -342,21 +378,9 @@ impl Ran {
         }
     }
 
-    /// The runs of its bytes that are opcodes.
-    fn opcodes(&self) -> Vec<Span> {
-        let mut runs = Vec::with_capacity(self.raw.len().saturating_add(1));
-        let mut at = self.span.start();
-        for raw in &self.raw {
-            runs.push(Span::between(at, raw.start()));
-            at = raw.end();
-        }
-        runs.push(Span::between(at, self.span.end()));
-        runs
-    }
-
     /// Bytes of its opcodes, of the arrays between them, and of their padding.
     fn lengths(&self) -> (u64, u64, u64) {
-        let opcodes = self.opcodes().iter().fold(0_u64, |n, run| n.saturating_add(run.len()));
+        let opcodes = opcodes(self.span, &self.raw).iter().fold(0_u64, |n, run| n.saturating_add(run.len()));
         let arrays = self.span.len().saturating_sub(opcodes).saturating_sub(self.padding);
         (opcodes, arrays, self.padding)
     }
@@ -365,7 +389,7 @@ impl Ran {
     pub(super) fn info(&self, streams: &Streams) -> Result<PickleInfo, Error> {
         Ok(PickleInfo {
             entry: self.entry.clone(),
-            sha256: sha256(streams.stream(self.stream), self.opcodes())?,
+            sha256: sha256(streams.stream(self.stream), opcodes(self.span, &self.raw))?,
             protocol: self.graph.protocol(),
             globals: self.judgement.globals.clone(),
         })
@@ -384,7 +408,19 @@ impl Ran {
     }
 }
 
-fn sha256(source: &dyn ReadAt, runs: Vec<Span>) -> Result<String, Error> {
+/// The runs of a pickle that are opcodes.
+fn opcodes(span: Span, raw: &[Span]) -> Vec<Span> {
+    let mut runs = Vec::with_capacity(raw.len().saturating_add(1));
+    let mut at = span.start();
+    for raw in raw {
+        runs.push(Span::between(at, raw.start()));
+        at = raw.end();
+    }
+    runs.push(Span::between(at, span.end()));
+    runs
+}
+
+fn sha256(source: &dyn ReadAt, runs: Vec<Span>) -> std::io::Result<String> {
     /// Bytes hashed at a time.
     const BLOCK: u64 = 256 * 1024;
     let mut hasher = Sha256::new();

@@ -7,6 +7,7 @@ use clap::builder::PossibleValue;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use depickle::plan::{Aliases, NameRule};
+use depickle::report::Severity;
 use depickle::tensor::Dtype;
 
 use super::custody::CustodyArgs;
@@ -30,11 +31,12 @@ const EXAMPLES: &str = "\
 Examples:
   depickle convert model.pt              write model.safetensors and model.manifest.json beside it
   depickle inspect model.pt              show what is in it, reading no weights
+  depickle scan models/                  say what loading these files would do
   depickle verify model.safetensors      check it against its manifest
   depickle diff old.pt new.safetensors   which tensors differ, and by how much
 
 Exit codes:
-  0 done   1 refused, or a mismatch   2 wrong usage   3 malformed, unsupported or no tensors   4 I/O, worth a retry";
+  0 done   1 findings, refused, or a mismatch   2 wrong usage   3 malformed, unsupported or no tensors   4 I/O, worth a retry";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -43,6 +45,8 @@ pub(crate) enum Task {
     Convert(Box<ConvertArgs>),
     /// Show names, types, shapes, globals and bytes of checkpoints and safetensors files; reads no weights
     Inspect(InspectArgs),
+    /// Say what loading these files would do, and where every byte of them went; runs nothing
+    Scan(ScanArgs),
     /// Check that outputs still match their manifest
     Verify(VerifyArgs),
     /// Compare the tensors of two files or folders, checkpoints and safetensors alike
@@ -295,6 +299,64 @@ pub(crate) struct InspectArgs {
 
     #[command(flatten)]
     pub(crate) form: FormArgs,
+}
+
+/// `scan`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  depickle scan model.pt
+  depickle scan downloads/ --fail-on dangerous
+  depickle scan models/ --deep --digest --format json > scan.json")]
+pub(crate) struct ScanArgs {
+    /// Files, folders (every file in them, whatever its name), or - for standard input
+    #[arg(value_name = "PATH", required = true)]
+    pub(crate) inputs: Vec<PathBuf>,
+
+    /// The least severe finding that makes the exit code 1
+    #[arg(long, value_name = "SEVERITY", value_enum, default_value_t = FailOn::Suspicious)]
+    pub(crate) fail_on: FailOn,
+
+    /// Read every byte: search all of the storages and of what belongs to nothing
+    #[arg(long)]
+    pub(crate) deep: bool,
+
+    /// Compute the SHA-256 of each file
+    #[arg(long)]
+    pub(crate) digest: bool,
+
+    /// Threads [default: one a core]
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<NonZeroUsize>,
+
+    /// Draw no progress bar
+    #[arg(long)]
+    pub(crate) no_progress: bool,
+
+    #[command(flatten)]
+    pub(crate) form: FormArgs,
+}
+
+/// What `--fail-on` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FailOn {
+    /// Anything at all
+    Note,
+    /// What an honest file does not need
+    Suspicious,
+    /// What runs code, or reaches what can
+    Dangerous,
+}
+
+impl FailOn {
+    /// As a severity.
+    pub(crate) fn severity(self) -> Severity {
+        match self {
+            Self::Note => Severity::Note,
+            Self::Suspicious => Severity::Suspicious,
+            Self::Dangerous => Severity::Dangerous,
+        }
+    }
 }
 
 /// `verify`

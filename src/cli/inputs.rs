@@ -105,7 +105,7 @@ fn spooled(folder: &Path) -> io::Result<File> {
 /// # Errors
 /// What cannot be an input at all, as a message.
 pub(crate) fn find(named: &[PathBuf]) -> Result<Inputs, String> {
-    find_with(named, |_| false)
+    find_with(named, |_| false, is_own)
 }
 
 /// As [`find`]; a folder that is named and is one checkpoint is an input itself.
@@ -113,10 +113,22 @@ pub(crate) fn find(named: &[PathBuf]) -> Result<Inputs, String> {
 /// # Errors
 /// As [`find`].
 pub(crate) fn find_checkpoints(named: &[PathBuf]) -> Result<Inputs, String> {
-    find_with(named, is_checkpoint_folder)
+    find_with(named, is_checkpoint_folder, is_own)
 }
 
-fn find_with(named: &[PathBuf], is_one: impl Fn(&Path) -> bool) -> Result<Inputs, String> {
+/// As [`find`], without passing over any regular file.
+///
+/// # Errors
+/// As [`find`].
+pub(crate) fn find_all(named: &[PathBuf]) -> Result<Inputs, String> {
+    find_with(named, |_| false, |_| false)
+}
+
+fn find_with(
+    named: &[PathBuf],
+    is_one: impl Fn(&Path) -> bool,
+    is_skipped: fn(&DirEntry) -> bool,
+) -> Result<Inputs, String> {
     let mut inputs = Inputs::default();
     for path in named {
         if path.as_os_str() == "-" {
@@ -130,7 +142,7 @@ fn find_with(named: &[PathBuf], is_one: impl Fn(&Path) -> bool) -> Result<Inputs
             Ok(there) if there.is_dir() && is_one(path) => {
                 inputs.all.push(Input::named(Source::Checkpoint(path.clone())));
             }
-            Ok(there) if there.is_dir() => walk(path, &mut inputs),
+            Ok(there) if there.is_dir() => walk(path, is_skipped, &mut inputs),
             Ok(there) => {
                 check_regular(path, &there)?;
                 inputs.all.push(Input::named(Source::File(path.clone())));
@@ -151,12 +163,12 @@ fn check_regular(path: &Path, metadata: &Metadata) -> Result<(), String> {
 }
 
 /// Every regular file below a folder, by name. Links are not followed.
-fn walk(folder: &Path, inputs: &mut Inputs) {
+fn walk(folder: &Path, is_skipped: fn(&DirEntry) -> bool, inputs: &mut Inputs) {
     let walk = WalkDir::new(folder).sort_by_file_name();
-    for entry in walk.into_iter().filter_entry(|entry| !(entry.file_type().is_dir() && is_own(entry))) {
+    for entry in walk.into_iter().filter_entry(|entry| !(entry.file_type().is_dir() && is_skipped(entry))) {
         match entry {
             Ok(entry) if entry.file_type().is_dir() => {}
-            Ok(entry) if !entry.file_type().is_file() || is_own(&entry) => {
+            Ok(entry) if !entry.file_type().is_file() || is_skipped(&entry) => {
                 inputs.skipped = inputs.skipped.saturating_add(1);
             }
             Ok(entry) => {

@@ -2,6 +2,7 @@
 
 mod again;
 mod args;
+mod color;
 mod completions;
 mod convert;
 mod custody;
@@ -17,6 +18,7 @@ mod policy;
 mod printer;
 mod progress;
 mod sanitize;
+mod scan;
 mod sign;
 mod summary;
 mod text;
@@ -49,6 +51,7 @@ pub(crate) fn run(mut arguments: Vec<OsString>) -> Exit {
     let exit = match cli.command {
         Task::Convert(args) => convert::run(&args, &arguments, &mut printer),
         Task::Inspect(args) => inspect::run(&args, &mut printer),
+        Task::Scan(args) => scan::run(&args, &mut printer),
         Task::Verify(args) => verify::run(&args, &mut printer),
         Task::Diff(args) => diff::run(&args, &mut printer),
         Task::Sign(args) => sign::run(&args, &mut printer),
@@ -81,6 +84,7 @@ fn printer(task: &Task) -> Printer {
         Task::Convert(args) => levelled(&args.say),
         Task::Diff(args) => levelled(&args.say),
         Task::Inspect(args) => normal(&args.form),
+        Task::Scan(args) => normal(&args.form),
         Task::Verify(args) => normal(&args.form),
         Task::Sign(args) => normal(&args.form),
         Task::Disasm(args) => normal(&args.form),

@@ -105,14 +105,35 @@ pub enum AnomalyKind {
     /// Objects left on the stack at `STOP`, which Python ignores.
     #[error("objects left on the stack at STOP")]
     StackLeft,
+    /// A memo entry numbered far beyond those before it, for which `CPython` takes memory in proportion.
+    #[error("memo entry numbered far beyond all others")]
+    MemoGap,
+    /// An integer of so many digits that working with it takes long.
+    #[error("integer of more than 64 KiB")]
+    HugeInteger,
+    /// A lenient machine only: [`ErrorKind::Extension`].
+    #[error("name from the extension registry of the loading process")]
+    Extension,
+    /// A lenient machine only: [`ErrorKind::OutOfBand`].
+    #[error("data outside the pickle is referred to")]
+    OutOfBand,
+    /// A lenient machine only: [`ErrorKind::UnsupportedProtocol`].
+    #[error("protocol above 5")]
+    Newer,
+    /// A lenient machine only: `BUILD` or items on a class or function, whose attributes Python then sets.
+    #[error("a class or function is changed")]
+    ChangedName,
+    /// A lenient machine only: [`ErrorKind::Target`], an opcode that does not fit the object that it would change.
+    #[error("opcode applied to an object that it does not fit")]
+    Target,
+    /// A lenient machine only: `STACK_GLOBAL` with a name that a call would give.
+    #[error("name that is computed while the pickle is loaded")]
+    ComputedName,
 }
 
 impl AnomalyKind {
     /// Whether readers of pickles disagree about what follows, so that nothing may be built on it.
     pub fn is_ambiguous(self) -> bool {
-        match self {
-            Self::Frame | Self::Number => true,
-            Self::Protocol | Self::StackLeft => false,
-        }
+        !matches!(self, Self::Protocol | Self::StackLeft | Self::MemoGap | Self::HugeInteger)
     }
 }

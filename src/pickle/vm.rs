@@ -27,6 +27,7 @@ pub struct Vm<'a> {
     limits: &'a Limits,
     start: u64,
     pause_after_build: bool,
+    lenient: bool,
     /// Where the current pickle begins: the whole, or one that stands between its opcodes.
     begin: u64,
     /// The protocol that the current pickle declares.
@@ -81,6 +82,7 @@ impl<'a> Vm<'a> {
             cursor,
             limits,
             pause_after_build: false,
+            lenient: false,
             begin: cursor_start,
             protocol: 0,
             suspended: None,
@@ -99,6 +101,14 @@ impl<'a> Vm<'a> {
     #[must_use]
     pub fn pause_after_build(mut self) -> Self {
         self.pause_after_build = true;
+        self
+    }
+
+    /// Goes on wherever some reader of pickles might: what it cannot carry out is recorded as an [`Anomaly`] and has no
+    /// effect. For scans; nothing may be built on the graph.
+    #[must_use]
+    pub fn lenient(mut self) -> Self {
+        self.lenient = true;
         self
     }
 
@@ -137,7 +147,7 @@ impl<'a> Vm<'a> {
     /// As [`Vm::run`].
     pub fn carry_out(&mut self, op: Op) -> Result<Option<Event>, Error> {
         let (offset, name) = (op.offset, op.opcode.name);
-        match self.spend(&op).and_then(|()| self.step(op)) {
+        match self.spend(&op).and_then(|()| self.step(op)).or_else(|kind| self.pardon(offset, kind)) {
             Ok(event) => {
                 self.done = matches!(event, Some(Event::Stop(_)));
                 Ok(event)
@@ -270,6 +280,32 @@ impl<'a> Vm<'a> {
         }
     }
 
+    /// What a lenient machine does about an error that not every reader would make of it.
+    fn pardon(&mut self, offset: Offset, kind: ErrorKind) -> Result<Option<Event>, ErrorKind> {
+        let anomaly = match kind {
+            ErrorKind::Target { found: "global", .. } => AnomalyKind::ChangedName,
+            ErrorKind::Target { .. } => AnomalyKind::Target,
+            ErrorKind::Extension(_) => AnomalyKind::Extension,
+            ErrorKind::OutOfBand => AnomalyKind::OutOfBand,
+            ErrorKind::UnsupportedProtocol(_) => AnomalyKind::Newer,
+            other => return Err(other),
+        };
+        if !self.lenient {
+            return Err(kind);
+        }
+        self.anomaly(offset, anomaly);
+        match kind {
+            // Called, it is judged as a name that cannot be known.
+            ErrorKind::Extension(number) => {
+                let number = self.add(Node::Int(number))?;
+                self.push(Node::Persistent(number))?;
+            }
+            ErrorKind::OutOfBand => self.push(Node::Bytes(Payload::Inline(Arc::new([]))))?,
+            _ => {}
+        }
+        Ok(None)
+    }
+
     /// Carries out one opcode: every arm is one line that calls a named method.
     fn step(&mut self, op: Op) -> Result<Option<Event>, ErrorKind> {
         let offset = op.offset;
@@ -282,7 +318,7 @@ impl<'a> Vm<'a> {
             code::NEWTRUE => self.stack.push(TRUE),
             code::BININT | code::BININT1 | code::BININT2 => self.push_int(&op.arg)?,
             code::INT | code::LONG | code::FLOAT => self.push_number(offset, op.opcode.code, &op.arg)?,
-            code::LONG1 | code::LONG4 => self.push_long(&op.arg)?,
+            code::LONG1 | code::LONG4 => self.push_long(offset, &op.arg)?,
             code::BINFLOAT => self.push_float(&op.arg)?,
             code::STRING => self.push_quoted(&op.arg)?,
             code::BINSTRING | code::SHORT_BINSTRING => self.push_bytes(op.arg, Node::Str2)?,
@@ -313,8 +349,8 @@ impl<'a> Vm<'a> {
             code::POP_MARK => drop(self.take_to_mark()?),
             code::DUP => self.stack.push(self.top()?),
             code::PUT => self.put_line(offset, &op.arg)?,
-            code::BINPUT | code::LONG_BINPUT => self.put(&op.arg)?,
-            code::MEMOIZE => self.store(length(self.memo.len()))?,
+            code::BINPUT | code::LONG_BINPUT => self.put(offset, &op.arg)?,
+            code::MEMOIZE => self.store(offset, length(self.memo.len()))?,
             code::GET => self.get_line(offset, &op.arg)?,
             code::BINGET | code::LONG_BINGET => self.get(&op.arg)?,
             code::GLOBAL => self.global_lines(offset, &op.arg)?,
@@ -328,6 +364,7 @@ impl<'a> Vm<'a> {
             code::PERSID => self.persid_line(&op.arg)?,
             code::BINPERSID => self.persid()?,
             code::EXT1 | code::EXT2 | code::EXT4 => return Err(ErrorKind::Extension(int_arg(&op.arg))),
+            code::READONLY_BUFFER if self.lenient => self.anomaly(offset, AnomalyKind::OutOfBand),
             code::NEXT_BUFFER | code::READONLY_BUFFER => return Err(ErrorKind::OutOfBand),
             other => return Err(ErrorKind::UnknownOpcode(other)),
         }
@@ -424,8 +461,13 @@ impl<'a> Vm<'a> {
         self.push_node_or_shared(parsed.node)
     }
 
-    fn push_long(&mut self, arg: &Arg) -> Done {
+    fn push_long(&mut self, offset: Offset, arg: &Arg) -> Done {
+        /// No honest integer comes near.
+        const HUGE: usize = 64 * 1024;
         let bytes: &[u8] = if let Arg::Long(bytes) = arg { bytes } else { &[] };
+        if bytes.len() > HUGE {
+            self.anomaly(offset, AnomalyKind::HugeInteger);
+        }
         self.push_node_or_shared(numbers::twos_complement(bytes))
     }
 
@@ -582,17 +624,22 @@ impl<'a> Vm<'a> {
         if !canonical {
             self.anomaly(offset, AnomalyKind::Number);
         }
-        self.store(id)
+        self.store(offset, id)
     }
 
-    fn put(&mut self, arg: &Arg) -> Done {
-        self.store(u64::try_from(int_arg(arg)).unwrap_or(u64::MAX))
+    fn put(&mut self, offset: Offset, arg: &Arg) -> Done {
+        self.store(offset, u64::try_from(int_arg(arg)).unwrap_or(u64::MAX))
     }
 
-    fn store(&mut self, id: u64) -> Done {
+    fn store(&mut self, offset: Offset, id: u64) -> Done {
+        /// `CPython`'s memo is an array that grows to twice the number; picklers count from 0.
+        const GAP: u64 = 1 << 24;
         check(LimitKind::Memo, length(self.limits.memo), length(self.memo.len()))?;
         let value = self.top()?;
         self.memo.insert(id, value);
+        if id > GAP && id.checked_div(8) > Some(length(self.memo.len())) {
+            self.anomaly(offset, AnomalyKind::MemoGap);
+        }
         Ok(())
     }
 
@@ -630,6 +677,11 @@ impl<'a> Vm<'a> {
 
     fn stack_global(&mut self, offset: Offset) -> Done {
         let (name, module) = (self.pop()?, self.pop()?);
+        let computed = |id: NodeId| matches!(self.graph.node(id), Node::Call(_) | Node::Persistent(_));
+        if self.lenient && (computed(name) || computed(module)) {
+            self.anomaly(offset, AnomalyKind::ComputedName);
+            return self.push(Node::Persistent(name));
+        }
         let text = |id: NodeId| {
             let found = self.graph.node(id).type_name();
             let expected = "two strings";

@@ -18,7 +18,6 @@ pub(super) const DATA_ONLY: &[(&str, &[&str])] = &[
     // arraymodule.c: type code and numbers or bytes.
     ("array", &["array", "_array_reconstructor"]),
     ("itertools", &["count"]),
-    ("copyreg", &["__newobj__", "__newobj_ex__"]),
     ("datetime", &["datetime", "date", "time", "timedelta", "timezone"]),
     ("pathlib", PATHS),
     ("pathlib._local", PATHS),
@@ -26,6 +25,8 @@ pub(super) const DATA_ONLY: &[(&str, &[&str])] = &[
     ("fractions", &["Fraction"]),
     ("uuid", &["UUID"]),
     ("enum", &["auto"]),
+    ("itertools", &["count"]),
+    ("zoneinfo", &["ZoneInfo", "ZoneInfo._unpickle"]),
     ("numpy.random", &["__RandomState_ctor"]),
     ("numpy.random._pickle", &["__randomstate_ctor", "__bit_generator_ctor", "__generator_ctor"]),
     ("pandas.core.indexes.base", &["_new_Index"]),

@@ -50,6 +50,23 @@ pub struct Use {
     pub expression: String,
     /// Verdict.
     pub verdict: Verdict,
+    /// How it is used.
+    pub kind: UseKind,
+}
+
+/// How a name is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum UseKind {
+    /// It is called.
+    Call,
+    /// What is called is no name: the result of another call, a value, what a loader resolves.
+    Computed,
+    /// It is referred to, which imports its module.
+    Reference,
+    /// It makes code out of parts that the pickle carries.
+    CarriesCode,
+    /// It is risky, in a form that honest files have.
+    HonestForm,
 }
 
 /// The verdicts of one pickle.
@@ -59,6 +76,8 @@ pub struct Judgement {
     pub globals: Vec<JudgedGlobal>,
     /// Every use that refuses, in the order of the pickle; the first of each name.
     pub refusals: Vec<Use>,
+    /// Uses that do not refuse and should be known all the same; the first of each name.
+    pub remarks: Vec<Use>,
 }
 
 impl Judgement {
@@ -77,14 +96,19 @@ pub fn judge(graph: &Graph, allowed: &dyn Fn(&str, &str) -> bool, overrides: &Ov
     let mut calls = vec![0_u64; graph.globals().len()];
     let mut verdicts: BTreeMap<String, (u64, Verdict)> = BTreeMap::new();
     let mut refusals: Vec<Use> = Vec::new();
-    let mut note = |name: &str, count: u64, verdict: Verdict, at: Offset, expression: &dyn Fn() -> String| {
+    let mut remarks: Vec<Use> = Vec::new();
+    let mut note = |name: &str, count: u64, (verdict, kind), at: Offset, expression: &dyn Fn() -> String| {
         let verdict = overrides.apply(name, verdict);
         let entry = verdicts.entry(name.to_owned()).or_insert((0, Verdict::Allowed));
         entry.0 = entry.0.saturating_add(count);
         entry.1 = entry.1.max(verdict);
         let worse = refusals.iter().any(|known| known.name == name && known.verdict >= verdict);
         if verdict.refuses() && !worse {
-            refusals.push(Use { offset: at, name: name.to_owned(), expression: expression(), verdict });
+            refusals.push(Use { offset: at, name: name.to_owned(), expression: expression(), verdict, kind });
+        }
+        let remarkable = matches!(kind, UseKind::CarriesCode | UseKind::HonestForm);
+        if remarkable && !remarks.iter().any(|known| known.name == name) {
+            remarks.push(Use { offset: at, name: name.to_owned(), expression: expression(), verdict, kind });
         }
     };
     // Calls first: they say more than the reference that they go through.
@@ -97,7 +121,7 @@ pub fn judge(graph: &Graph, allowed: &dyn Fn(&str, &str) -> bool, overrides: &Ov
         let verdict = judge.call(call, id);
         if verdict != Verdict::Allowed {
             let name = judge.callee(judge.class_of_module_id(call.callable).unwrap_or(call.callable));
-            note(&name, 0, verdict, call.offset, &|| expression::call(graph, id));
+            note(&name, 0, (verdict, judge.kind(call, id)), call.offset, &|| expression::call(graph, id));
         }
     }
     for id in graph.ids() {
@@ -105,7 +129,7 @@ pub fn judge(graph: &Graph, allowed: &dyn Fn(&str, &str) -> bool, overrides: &Ov
             let verdict = judge.package_call(callable);
             let name = judge.callee(callable);
             let at = graph.as_global(callable).map_or(Offset(0), |global| global.offset);
-            note(&name, 1, verdict, at, &|| format!("{}(…)", name.escape_debug()));
+            note(&name, 1, (verdict, UseKind::Call), at, &|| format!("{}(…)", name.escape_debug()));
         }
     }
     let excused = judge.excused();
@@ -114,13 +138,15 @@ pub fn judge(graph: &Graph, allowed: &dyn Fn(&str, &str) -> bool, overrides: &Ov
         let name = format!("{module}.{}", global.name);
         let reference = if excused.contains(&i) { Verdict::Inert } else { judge.reference(i, global) };
         let count = if calls > 0 { calls } else { global.count };
-        note(&name, count, reference, global.offset, &|| name.escape_debug().to_string());
+        let shown = || name.escape_debug().to_string();
+        note(&name, count, (reference, UseKind::Reference), global.offset, &shown);
     }
     refusals.sort_by_key(|a| a.offset);
     let globals = verdicts.into_iter().map(|(name, (count, verdict))| JudgedGlobal { name, count, verdict });
     Judgement {
         globals: globals.filter(|global| global.count > 0 || global.verdict.refuses()).collect(),
         refusals,
+        remarks,
     }
 }
 
@@ -173,7 +199,8 @@ impl<'a> Judge<'a> {
             () if tables::is_dangerous(module, name) => Verdict::Dangerous,
             // Objects of TorchScript, such as enums: torch's reader in C++ looks these up in the archive's own classes.
             () if module == "__torch__" || module.starts_with("__torch__.") => Verdict::Inert,
-            () if call.how.is_new() || (module, name) == ("copyreg", "_reconstructor") => Verdict::Inert,
+            () if call.how.is_new() => Verdict::Inert,
+            () if tables::makes_instance(module, name) => self.instance(call),
             () => Verdict::Unknown,
         }
     }
@@ -184,6 +211,31 @@ impl<'a> Judge<'a> {
             Some((module, name)) if tables::loads_from_package(module, name) => Verdict::Inert,
             Some((module, name)) if !tables::is_dangerous(module, name) => Verdict::Unknown,
             _ => Verdict::Dangerous,
+        }
+    }
+
+    /// A call of what `NEWOBJ` does, by name: its first argument is a class, which is judged where it is referred to.
+    fn instance(&self, call: &Call) -> Verdict {
+        let class = self.graph.tuple(call.args).and_then(|args| args.first());
+        let is_class = |id: NodeId| {
+            let class = self.class_of_module_id(id).unwrap_or(id);
+            let maker = self.graph.call(class).and_then(|maker| self.names(maker.callable));
+            self.names(class).is_some()
+                || maker.is_some_and(|(module, name)| tables::makes_class(module, name))
+        };
+        if class.is_some_and(|class| is_class(*class)) { Verdict::Inert } else { Verdict::Unknown }
+    }
+
+    /// How a call that is not allowed uses its name.
+    fn kind(&self, call: &Call, id: NodeId) -> UseKind {
+        let callable = self.class_of_module_id(call.callable).unwrap_or(call.callable);
+        match self.names(callable) {
+            None if self.is_by_value(call, callable) => UseKind::CarriesCode,
+            None => UseKind::Computed,
+            Some((module, name)) if tables::names_types(module, name) => UseKind::Call,
+            Some((module, name)) if tables::carries_code(module, name) => UseKind::CarriesCode,
+            Some((module, name)) if self.is_honest_form(module, name, call, id) => UseKind::HonestForm,
+            Some(_) => UseKind::Call,
         }
     }
 

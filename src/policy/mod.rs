@@ -3,6 +3,7 @@
 //! *Allowed* names are interpreted. *Inert* uses are kept as data. *Unknown* calls and everything *dangerous* refuse a
 //! conversion. The tables are in [`tables`](self), the rule is [`judge`]; [`Policy`] is what an organisation adds.
 
+mod dangerous;
 mod data_only;
 mod day;
 mod expression;
@@ -15,7 +16,7 @@ mod tables;
 pub use day::Day;
 pub use expression::call as expression;
 pub use file::{Entry, Expired, Level, Policy, PolicyError, PolicyErrorKind, Suppression};
-pub use judge::{JudgedGlobal, Judgement, Overrides, Use, judge};
+pub use judge::{JudgedGlobal, Judgement, Overrides, Use, UseKind, judge};
 pub use python2::canonical;
 pub(crate) use python2::canonical_name;
 

@@ -10,6 +10,8 @@ use depickle::convert::{Options, convert};
 use depickle::custody::Manifest;
 use depickle::plan;
 use depickle::progress::Silent;
+use depickle::report::FileVerdict;
+use depickle::scan::{Options as ScanOptions, scan};
 use serde_json::Value;
 
 fn reference(folder: &Path) -> HashMap<String, Vec<String>> {
@@ -60,4 +62,63 @@ fn torch_files_of_the_corpus_convert_to_the_reference() {
         checked += 1;
     }
     assert!(checked > 50, "{checked} files");
+}
+
+/// The rows of an index, each as its columns by name.
+fn rows(folder: &Path) -> Vec<HashMap<String, String>> {
+    let index = fs::read_to_string(folder.join("INDEX.tsv")).unwrap();
+    let mut lines = index.lines().map(|line| line.split('\t').map(str::to_owned));
+    let head: Vec<String> = lines.next().unwrap().collect();
+    lines.map(|cells| head.iter().cloned().zip(cells).collect()).collect()
+}
+
+/// A row's column; empty where there is none.
+fn cell<'a>(row: &'a HashMap<String, String>, name: &str) -> &'a str {
+    row.get(name).map_or("", String::as_str)
+}
+
+fn scanned(folder: &Path, row: &HashMap<String, String>) -> FileVerdict {
+    scan(&folder.join(cell(row, "file")), &ScanOptions::default()).unwrap().verdict
+}
+
+#[test]
+fn scans_of_the_corpus_miss_nothing_and_raise_no_false_alarm() {
+    let Some(corpus) = std::env::var_os("DEPICKLE_CORPUS").map(PathBuf::from) else {
+        println!("DEPICKLE_CORPUS is not set: no corpus to check");
+        return;
+    };
+    let hostile = corpus.join("malicious");
+    let (mut malicious, mut dangerous) = (0, 0);
+    for row in rows(&hostile) {
+        let (file, note) = (cell(&row, "file"), cell(&row, "note"));
+        // The modules that would shadow others are no part of the corpus; their test is `scan_pickles`.
+        if note.contains("SOFT") || note.starts_with("neutral") || cell(&row, "class").starts_with("sibling")
+        {
+            continue;
+        }
+        let verdict = scanned(&hostile, &row);
+        assert!(!matches!(verdict, FileVerdict::Clean | FileVerdict::NotApplicable), "{file}: {verdict:?}");
+        if cell(&row, "expected_verdict") == "malicious" {
+            assert!(
+                verdict >= FileVerdict::Suspicious || verdict == FileVerdict::Unsupported,
+                "{file}: {verdict:?}"
+            );
+            malicious += 1;
+            dangerous += usize::from(verdict == FileVerdict::Dangerous);
+        }
+    }
+    println!("{dangerous} of {malicious} malicious files are called dangerous");
+    assert!(malicious > 100 && dangerous * 100 >= malicious * 95, "{dangerous} of {malicious}");
+    for folder in ["benign", "real"].map(|name| corpus.join(name)) {
+        let honest = rows(&folder);
+        for row in honest.iter().filter(|row| !cell(row, "note").starts_with("neutral")) {
+            let expected = match cell(row, "scan") {
+                "malformed" => continue,
+                "suspicious" => FileVerdict::Suspicious,
+                _ => FileVerdict::Clean,
+            };
+            assert_eq!(scanned(&folder, row), expected, "{}", cell(row, "file"));
+        }
+        assert!(honest.len() > 40, "{} files", honest.len());
+    }
 }

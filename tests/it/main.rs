@@ -22,6 +22,7 @@ mod schema;
 mod support;
 mod zips;
 
+mod abuses;
 mod bytes;
 mod cli;
 mod cli_sign;
@@ -56,6 +57,9 @@ mod rebuild_parts;
 mod rebuild_storages;
 mod rebuild_torch;
 mod resume;
+mod scan_archives;
+mod scan_hostile;
+mod scan_pickles;
 mod signing;
 mod tensors;
 mod transcripts;

@@ -19,9 +19,13 @@ const MUTATIONS: u64 = 20_000;
 /// Larger seeds cost time and add nothing.
 const LARGEST: usize = 16 * 1024;
 
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -29,12 +33,12 @@ impl Random {
         self.0
     }
 
-    fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         (self.next() % n.max(1) as u64) as usize
     }
 }
 
-fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits {
         operations: 200_000,
         nodes: 200_000,
@@ -53,7 +57,7 @@ fn options() -> OpenOptions {
 }
 
 /// Small fixtures of every folder, in a fixed order.
-fn seeds() -> Vec<(String, Vec<u8>)> {
+pub(crate) fn seeds() -> Vec<(String, Vec<u8>)> {
     let mut seeds = Vec::new();
     for writer in
         std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).filter(|p| p.is_dir())
@@ -122,7 +126,7 @@ fn inside(what: &str, size: u64, opened: &Opened) {
 }
 
 /// One to four changes: bits, bytes that matter to formats, numbers, and parts of other seeds.
-fn mutate(random: &mut Random, seeds: &[(String, Vec<u8>)], bytes: &mut Vec<u8>) {
+pub(crate) fn mutate(random: &mut Random, seeds: &[(String, Vec<u8>)], bytes: &mut Vec<u8>) {
     const TELLING: &[u8] =
         b"\x00\x01\x7f\x80\xff().02NRbctqhQuseaK]}P\x81\x85\x86\x87\x8a\x8b\x92\x93\x94\x95";
     for _ in 0..=random.below(3) {
@@ -180,7 +184,7 @@ fn mutations() {
     let seeds = seeds();
     let mut opened = 0_u64;
     for n in 0..count {
-        let mut random = Random((n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut random = Random::new(n + 1);
         let (name, bytes) = &seeds[random.below(seeds.len())];
         let mut bytes = bytes.clone();
         mutate(&mut random, &seeds, &mut bytes);

@@ -1,12 +1,15 @@
 //! Short ways to run a pickle, to rebuild it, and to look at what came out.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use depickle::accounting::{Accounted, Accounting};
 use depickle::bytes::{Cursor, Offset, ReadAt, Span};
 use depickle::container::{self, Storages};
 use depickle::limits::{LimitKind, Limits};
 use depickle::pickle::{self, AnomalyKind, Event, Graph, Node, NodeId, Vm};
 use depickle::rebuild::{self, Context, Rebuilt};
+use depickle::report::{FileVerdict, ScannedFile};
 use depickle::tensor::{Kind, Leaf, Place, Storage, StreamId, Streams};
 
 /// Runs a pickle to `STOP`.
@@ -162,4 +165,48 @@ impl Built {
         self.streams.stream(stream).read_exact_at(&mut bytes, span.start()).expect("in its stream");
         bytes
     }
+}
+
+/// Scans bytes as a file without neighbours.
+pub(crate) fn scan(bytes: &[u8]) -> ScannedFile {
+    scan_with(bytes, &depickle::scan::Options::default())
+}
+
+/// Scans every byte.
+pub(crate) fn scan_deep(bytes: &[u8]) -> ScannedFile {
+    scan_with(bytes, &depickle::scan::Options { deep: true, ..depickle::scan::Options::default() })
+}
+
+fn scan_with(bytes: &[u8], options: &depickle::scan::Options) -> ScannedFile {
+    let source: Arc<dyn ReadAt> = Arc::new(bytes.to_vec());
+    let file = depickle::scan::scan_source(&source, "m.pt", None, options).unwrap();
+    assert_eq!(accounted(&file), file.size, "{:?}", file.accounting);
+    file
+}
+
+/// Bytes that the account of a file adds up to; of a compressed one, what is inside must add up too.
+pub(crate) fn accounted(file: &ScannedFile) -> u64 {
+    let sum = |a: &Accounting| a.pickle + a.tensors + a.container + a.other + a.unreferenced + a.trailing;
+    match &file.accounting {
+        Accounted::Plain(accounting) => sum(accounting),
+        Accounted::Compressed { compressed, inside } => {
+            assert_eq!(sum(&inside.accounting), inside.size, "{:?}", file.accounting);
+            *compressed
+        }
+    }
+}
+
+/// Scans a file where it lies.
+pub(crate) fn scanned_as(path: &Path) -> ScannedFile {
+    depickle::scan::scan(path, &depickle::scan::Options::default()).unwrap()
+}
+
+pub(crate) fn verdict(bytes: &[u8]) -> FileVerdict {
+    scan(bytes).verdict
+}
+
+/// Whether a rule has a finding.
+pub(crate) fn found(file: &ScannedFile, rule: &str) -> bool {
+    assert!(depickle::scan::rule(rule).is_some(), "no such rule: {rule}");
+    file.findings.iter().any(|finding| finding.rule == rule)
 }

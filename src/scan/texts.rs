@@ -1,0 +1,216 @@
+//! Pickles inside the strings of a pickle: as they are, or in base64 or hexadecimal.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::bytes::{Cursor, ReadAt, Span, length, read_vec};
+use crate::checkpoint::trace;
+use crate::container::{Format, detect};
+use crate::pickle::{Graph, Node, NodeId, Payload, Vm};
+use crate::policy::Verdict;
+
+use super::blob::{Blob, Role};
+use super::found::Spot;
+use super::search::{describe, is_evidence};
+use super::{Scanner, rules};
+
+/// Shorter text holds no pickle that does anything: `cos\nabort\n)R.` has 13 bytes.
+const SHORTEST: u64 = 12;
+/// Longer strings are arrays; of those the beginning decides.
+const LONGEST: u64 = 64 << 20;
+/// Bytes that tell whether a string is encoded.
+const HEAD: u64 = 64;
+/// Encodings around each other.
+const LAYERS: usize = 3;
+
+impl Scanner<'_> {
+    /// Tries the strings of a pickle.
+    ///
+    /// # Errors
+    /// Those of reading.
+    pub(super) fn texts(&mut self, graph: &Graph, source: &dyn ReadAt, spot: &Spot) -> io::Result<()> {
+        if self.depth >= super::DEPTH {
+            return Ok(());
+        }
+        for id in graph.ids() {
+            let Some(text) = Text::of(graph, id) else { continue };
+            if text.len() < SHORTEST {
+                continue;
+            }
+            let head = text.read(source, HEAD)?;
+            if !is_promising(&head) {
+                continue;
+            }
+            let Some(whole) = (text.len() <= LONGEST).then(|| text.read(source, LONGEST)).transpose()? else {
+                let message = format!("string of {} bytes that is encoded", text.len());
+                self.found.add(&rules::LIMIT, spot.whole(), message);
+                self.found.malformed = true;
+                continue;
+            };
+            self.text(whole, spot)?;
+        }
+        Ok(())
+    }
+
+    /// Tries one string, through the encodings around it.
+    fn text(&mut self, mut bytes: Vec<u8>, spot: &Spot) -> io::Result<()> {
+        let mut encoding = "";
+        for _ in 0..LAYERS {
+            if begins(&bytes) {
+                return self.inside(bytes, encoding, spot);
+            }
+            (bytes, encoding) = match (base64(&bytes), hex(&bytes)) {
+                (_, Some(inner)) if begins(&inner) => (inner, " in hexadecimal"),
+                (Some(inner), _) => (inner, " in base64"),
+                (None, Some(inner)) => (inner, " in hexadecimal"),
+                (None, None) => return Ok(()),
+            };
+        }
+        Ok(())
+    }
+
+    /// What begins as a pickle or an archive does.
+    fn inside(&mut self, bytes: Vec<u8>, encoding: &str, spot: &Spot) -> io::Result<()> {
+        let format = detect(&bytes)?;
+        let source: Arc<dyn ReadAt> = Arc::new(bytes);
+        if matches!(format, Format::Zip | Format::TorchLegacy) {
+            let blob = Blob { source: &source, spot: spot.inside("<string>"), role: Role::Quiet };
+            return self.deeper(|scanner| scanner.blob(&blob)).map(drop);
+        }
+        let whole = Span::between(0, source.size());
+        let limits = &self.open.limits;
+        let traced = trace(
+            Vm::new(Cursor::new(&*source, whole), limits).lenient(),
+            &*source,
+            whole,
+            (None, false),
+            limits,
+        );
+        let judgement = self.judge(&traced.graph);
+        let does = judgement.refusals.iter().any(|used| used.verdict >= Verdict::Unknown)
+            || !judgement.remarks.is_empty();
+        if does && is_evidence(&traced.graph, &judgement, traced.end.is_ok()) {
+            let message = format!("string{encoding}: {}", describe(&judgement));
+            self.found.add(&rules::NESTED_PICKLE, spot.whole(), message);
+        }
+        self.deeper(|scanner| scanner.texts(&traced.graph, &*source, &spot.inside("<string>")))
+    }
+}
+
+/// A string, in memory or where it lies.
+enum Text<'a> {
+    Here(&'a [u8]),
+    There(Span),
+}
+
+impl<'a> Text<'a> {
+    fn of(graph: &'a Graph, id: NodeId) -> Option<Self> {
+        Some(match graph.node(id) {
+            Node::Str(text) => Self::Here(text.as_bytes()),
+            Node::LongStr(span) => Self::There(*span),
+            Node::Str2(payload) | Node::Bytes(payload) | Node::ByteArray(payload) => match payload {
+                Payload::Inline(bytes) => Self::Here(bytes),
+                Payload::Span(span) => Self::There(*span),
+            },
+            _ => return None,
+        })
+    }
+
+    fn len(&self) -> u64 {
+        match self {
+            Self::Here(bytes) => length(bytes.len()),
+            Self::There(span) => span.len(),
+        }
+    }
+
+    /// At most `n` of its bytes.
+    fn read(&self, source: &dyn ReadAt, n: u64) -> io::Result<Vec<u8>> {
+        let n = n.min(self.len());
+        match self {
+            Self::Here(bytes) => Ok(bytes.get(..crate::bytes::index(n)).unwrap_or_default().to_vec()),
+            Self::There(span) => {
+                read_vec(source, Span::between(span.start(), span.start().saturating_add(n)))
+            }
+        }
+    }
+}
+
+/// Whether a string begins as a pickle, or an archive of torch, does.
+fn begins(bytes: &[u8]) -> bool {
+    match bytes {
+        [0x80, 0..=5, ..] | [b'P', b'K', 3, 4, ..] => true,
+        [b'c' | b'(' | b'S' | b'V' | b'l' | b'd' | b'I', ..] => is_text_pickle(bytes),
+        _ => false,
+    }
+}
+
+/// Protocol 0: a name on two lines stands near the beginning.
+fn is_text_pickle(bytes: &[u8]) -> bool {
+    let head = bytes.get(..bytes.len().min(256)).unwrap_or_default();
+    let word = |line: &[u8]| {
+        !line.is_empty() && line.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'('))
+    };
+    let mut lines = head.split(|b| *b == b'\n');
+    let (first, second) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+    lines.next().is_some() && (word(first) && word(second) || first.starts_with(b"("))
+}
+
+/// Whether the beginning of a string is that of a pickle, or of one that is encoded, perhaps twice.
+fn is_promising(head: &[u8]) -> bool {
+    let decoded = || [base64(head), hex(head)].into_iter().flatten();
+    begins(head)
+        || decoded().any(|inner| begins(&inner) || [base64(&inner), hex(&inner)].iter().any(Option::is_some))
+}
+
+/// Decodes base64 of either alphabet, with or without padding and line breaks.
+fn base64(bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let (mut held, mut bits) = (0_u32, 0_u32);
+    for byte in bytes.trim_ascii() {
+        let value = match byte {
+            b'A'..=b'Z' => byte.wrapping_sub(b'A'),
+            b'a'..=b'z' => byte.wrapping_sub(b'a').wrapping_add(26),
+            b'0'..=b'9' => byte.wrapping_sub(b'0').wrapping_add(52),
+            b'+' | b'-' => 62,
+            b'/' | b'_' => 63,
+            b'=' | b'\n' | b'\r' => continue,
+            _ => return None,
+        };
+        held = held << 6 | u32::from(value);
+        bits = bits.wrapping_add(6);
+        if bits >= 8 {
+            bits = bits.wrapping_sub(8);
+            let [.., low] = held.wrapping_shr(bits).to_be_bytes();
+            out.push(low);
+        }
+    }
+    Some(out)
+}
+
+/// Decodes hexadecimal.
+fn hex(bytes: &[u8]) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let (pairs, rest) = bytes.trim_ascii().as_chunks::<2>();
+    let pair = |[high, low]: &[u8; 2]| Some(digit(*high)? << 4 | digit(*low)?);
+    if rest.is_empty() { pairs.iter().map(pair).collect() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encodings_are_undone() {
+        assert_eq!(base64(b"gAJjb3MKc3lzdGVtCg==").unwrap(), b"\x80\x02cos\nsystem\n");
+        assert_eq!(base64(b"gAJj\nb3MK").unwrap(), b"\x80\x02cos\n");
+        assert_eq!(base64(b"no base64!"), None);
+        assert_eq!(hex(b"8002").unwrap(), b"\x80\x02");
+        assert_eq!(hex(b"800"), None);
+    }
+
+    #[test]
+    fn what_may_begin_a_pickle() {
+        assert!(begins(b"\x80\x04rest") && begins(b"cos\nsystem\n(S'x'\ntR."));
+        assert!(!begins(b"conv.weight") && !begins(b"\x80\x07") && !begins(b""));
+    }
+}
