@@ -189,7 +189,9 @@ impl Scanner<'_> {
             };
             self.found.add(rule, spot.at(anomaly.offset.0, None), anomaly.kind.to_string());
         }
-        let ids = graph.ids().filter_map(|id| match graph.node(id) {
+        // A call that the loader of torch.package makes is judged as one.
+        let ids = graph.ids().filter(|id| graph.package_call(*id).is_none());
+        let ids = ids.filter_map(|id| match graph.node(id) {
             Node::Persistent(id) => Some(*id),
             _ => None,
         });

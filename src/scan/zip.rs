@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::accounting::Accounting;
 use crate::bytes::{Positioned, ReadAt, Span, read_vec};
 use crate::checkpoint::expand_some;
-use crate::container::{Archive, Error, ErrorKind, Member, Method, Stray};
+use crate::container::{Archive, Error, ErrorKind, Member, Method, Package, Stray};
 
 use super::blob::{Blob, Part, Role, part};
 use super::search::How;
@@ -71,6 +71,11 @@ impl Scanner<'_> {
         }
         let opened = self.survey(blob)?;
         let layout = Layout::of(archive);
+        let source = archive.members().iter().find(|member| member.name.strip_suffix(".py").is_some());
+        if let Some(source) = source.filter(|_| layout.package) {
+            let message = format!("{} is imported from the package", source.name.escape_debug());
+            self.found.add(&rules::PACKAGE_CODE, blob.spot.whole(), message);
+        }
         let mut inner = None;
         for member in archive.members() {
             let part = self.member(blob, archive, member, &layout)?;
@@ -159,8 +164,8 @@ impl Scanner<'_> {
             }
         }
         let role = match (layout.kind(&member.name), blob.role) {
-            (_, Role::Quiet) => Role::Quiet,
             (Record::Pickle, _) => Role::Torch,
+            (_, Role::Quiet) => Role::Quiet,
             _ => Role::File,
         };
         self.deeper(|scanner| scanner.blob(&Blob { source: &source, spot, role }))
@@ -246,6 +251,8 @@ struct Layout<'a> {
     /// `None` where the archive is none of torch.
     prefix: Option<&'a str>,
     script: bool,
+    /// Whether it is a package of torch, any member of which may be a pickle.
+    package: bool,
     arrays: bool,
 }
 
@@ -261,7 +268,12 @@ impl<'a> Layout<'a> {
                 .filter_map(|name| name.strip_prefix(prefix))
                 .any(|name| name == "constants.pkl" || name.starts_with("code/"))
         });
-        Self { prefix, script, arrays: names().any(|name| name.strip_suffix(".npy").is_some()) }
+        Self {
+            prefix,
+            script,
+            package: Package::is_one(archive),
+            arrays: names().any(|name| name.strip_suffix(".npy").is_some()),
+        }
     }
 
     fn is_torch(&self) -> bool {
@@ -291,6 +303,9 @@ impl<'a> Layout<'a> {
             ".data/serialization_id",
             ".data/version",
         ];
+        if self.package {
+            return if name.strip_suffix(".storage").is_some() { Record::Storage } else { Record::Pickle };
+        }
         let Some(name) = self.prefix.and_then(|prefix| name.strip_prefix(prefix)) else {
             return Record::Further;
         };

@@ -43,7 +43,7 @@ fn every_fixture_is_scanned_without_alarm_and_seen_as_a_conversion_sees_it() {
         let alarms = file.findings.iter().filter(|finding| finding.severity > Severity::Note);
         let odd = name.ends_with("_names.pt");
         let expected = |rule: &str| match rule {
-            "code-by-value" => true,
+            "code-by-value" | "package-code" => true,
             "unknown-call" => unknown,
             "tensor-name" => odd,
             _ => false,
