@@ -135,9 +135,7 @@ impl Scanner<'_> {
         kind: Kind,
     ) -> io::Result<()> {
         self.found.model = true;
-        if self.pickles.len() < RECORDED {
-            self.pickles.push(record(traced, judgement, source, spot)?);
-        }
+        self.record(traced, judgement, source, spot)?;
         self.uses(judgement, spot);
         self.anomalies(traced, spot, kind);
         match &traced.end {
@@ -154,6 +152,20 @@ impl Scanner<'_> {
             module.split('.').next().unwrap_or_default().to_owned()
         }));
         self.texts(graph, source, spot)
+    }
+
+    /// Lists a pickle.
+    pub(super) fn record(
+        &mut self,
+        traced: &Trace,
+        judgement: &Judgement,
+        source: &dyn ReadAt,
+        spot: &Spot,
+    ) -> io::Result<()> {
+        if self.pickles.len() < RECORDED {
+            self.pickles.push(record(traced, judgement, source, spot)?);
+        }
+        Ok(())
     }
 
     /// Names and calls.

@@ -89,7 +89,11 @@ impl Scanner<'_> {
         let judgement = self.judge(&traced.graph);
         let does = judgement.refusals.iter().any(|used| used.verdict >= Verdict::Unknown)
             || !judgement.remarks.is_empty();
-        if does && is_evidence(&traced.graph, &judgement, traced.end.is_ok()) {
+        let is_pickle = is_evidence(&traced.graph, &judgement, traced.end.is_ok());
+        if is_pickle {
+            self.record(&traced, &judgement, &*source, &spot.inside("<string>"))?;
+        }
+        if does && is_pickle {
             let message = format!("string{encoding}: {}", describe(&judgement));
             self.found.add(&rules::NESTED_PICKLE, spot.whole(), message);
         }
@@ -98,41 +102,56 @@ impl Scanner<'_> {
 }
 
 /// A string, in memory or where it lies.
-enum Text<'a> {
+struct Text<'a> {
+    at: At<'a>,
+    /// Whether it is a `str`: protocol 2 writes bytes as one, of the characters of Latin-1.
+    is_str: bool,
+}
+
+enum At<'a> {
     Here(&'a [u8]),
     There(Span),
 }
 
 impl<'a> Text<'a> {
     fn of(graph: &'a Graph, id: NodeId) -> Option<Self> {
-        Some(match graph.node(id) {
-            Node::Str(text) => Self::Here(text.as_bytes()),
-            Node::LongStr(span) => Self::There(*span),
+        let (at, is_str) = match graph.node(id) {
+            Node::Str(text) => (At::Here(text.as_bytes()), true),
+            Node::LongStr(span) => (At::There(*span), true),
             Node::Str2(payload) | Node::Bytes(payload) | Node::ByteArray(payload) => match payload {
-                Payload::Inline(bytes) => Self::Here(bytes),
-                Payload::Span(span) => Self::There(*span),
+                Payload::Inline(bytes) => (At::Here(bytes), false),
+                Payload::Span(span) => (At::There(*span), false),
             },
             _ => return None,
-        })
+        };
+        Some(Self { at, is_str })
     }
 
     fn len(&self) -> u64 {
-        match self {
-            Self::Here(bytes) => length(bytes.len()),
-            Self::There(span) => span.len(),
+        match self.at {
+            At::Here(bytes) => length(bytes.len()),
+            At::There(span) => span.len(),
         }
     }
 
-    /// At most `n` of its bytes.
+    /// What at most `n` of its bytes stand for.
     fn read(&self, source: &dyn ReadAt, n: u64) -> io::Result<Vec<u8>> {
         let n = n.min(self.len());
-        match self {
-            Self::Here(bytes) => Ok(bytes.get(..crate::bytes::index(n)).unwrap_or_default().to_vec()),
-            Self::There(span) => {
-                read_vec(source, Span::between(span.start(), span.start().saturating_add(n)))
-            }
-        }
+        let bytes = match self.at {
+            At::Here(bytes) => bytes.get(..crate::bytes::index(n)).unwrap_or_default().to_vec(),
+            At::There(span) => read_vec(source, Span::between(span.start(), span.start().saturating_add(n)))?,
+        };
+        Ok(if self.is_str { latin1(&bytes).unwrap_or(bytes) } else { bytes })
     }
+}
+
+/// The bytes that text of Latin-1 stands for; a character that is cut off at its end is left out.
+fn latin1(text: &[u8]) -> Option<Vec<u8>> {
+    let whole = match std::str::from_utf8(text) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(text.get(..error.valid_up_to())?).ok()?,
+    };
+    whole.chars().map(|c| u8::try_from(c).ok()).collect()
 }
 
 /// Whether a string begins as a pickle, or an archive of torch, does.
@@ -206,6 +225,13 @@ mod tests {
         assert_eq!(base64(b"no base64!"), None);
         assert_eq!(hex(b"8002").unwrap(), b"\x80\x02");
         assert_eq!(hex(b"800"), None);
+    }
+
+    #[test]
+    fn bytes_that_are_written_as_text() {
+        assert_eq!(latin1("\u{80}\u{2}cos\n".as_bytes()).unwrap(), b"\x80\x02cos\n");
+        assert_eq!(latin1(b"a\xc2").unwrap(), b"a");
+        assert_eq!(latin1("\u{416}".as_bytes()), None);
     }
 
     #[test]
