@@ -1,12 +1,10 @@
 //! Abuses of the threat model that no other file here is about.
 
-use std::fs;
 use std::sync::Arc;
 
 use depickle::bytes::ReadAt;
 use depickle::checkpoint::{Error, OpenOptions, open};
 use depickle::container;
-use depickle::custody::{VerifyError, verify};
 use depickle::limits::{LimitKind, Limits};
 use depickle::policy::{Overrides, Verdict};
 
@@ -101,21 +99,4 @@ fn sizes_and_numbers_of_members() {
     assert_eq!(limit(opened(bytes.clone(), &within(small)).unwrap_err()), LimitKind::InflatedPickle);
     let few = Limits { entries: 2, ..Limits::default() };
     assert_eq!(limit(opened(bytes, &within(few)).unwrap_err()), LimitKind::Entries);
-}
-
-/// 52, 53. Manifests that are none, are newer, or point out of their folder.
-#[test]
-fn manifests_that_are_not_followed() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("m.manifest.json");
-    let kind = |text: &str| {
-        fs::write(&path, text).unwrap();
-        verify(&path).unwrap_err()
-    };
-    assert!(matches!(kind("no JSON"), VerifyError::Malformed { .. }));
-    assert!(matches!(kind("{\"schema\": \"depickle-manifest/9\"}"), VerifyError::Schema { .. }));
-    assert!(matches!(
-        verify(&folder.path().join("nowhere.safetensors")).unwrap_err(),
-        VerifyError::NoManifest { .. }
-    ));
 }
