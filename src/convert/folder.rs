@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::bytes::{FileSource, ReadAt};
-use crate::checkpoint::{self, OpenOptions, Opened};
+use crate::checkpoint::{self, Folder, OpenOptions, Opened};
 use crate::custody::{Expect, Expected};
 use crate::error::{Error, ErrorKind};
 use crate::hub::{self, Repository, WeightSet};
@@ -20,7 +20,12 @@ use super::{Converted, ManifestAt, Options, output_name};
 
 /// Whether a folder is one checkpoint, and not just a place where checkpoints are.
 pub fn is_checkpoint_folder(path: &Path) -> bool {
-    hub::is_here(path).unwrap_or(false)
+    hub::is_here(path).unwrap_or(false) || is_distributed(path)
+}
+
+/// Whether a folder is a checkpoint of several ranks.
+fn is_distributed(path: &Path) -> bool {
+    Folder::list(path, &OpenOptions::default()).is_ok_and(|folder| folder.is_checkpoint())
 }
 
 /// Converts a folder that [is one checkpoint](is_checkpoint_folder) into another, or into itself: the new files then stand
@@ -34,19 +39,51 @@ pub fn convert_folder(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Converted, Error> {
+    if !hub::is_here(input).unwrap_or(false) && is_distributed(input) {
+        return convert_distributed(input, output, options, progress);
+    }
     // The libraries of these layouts tie by the model's config.
     let plan = plan::Options { prefer_once: true, ..options.plan.clone() };
     let options = Options { plan, ..options.clone() };
     let (repository, models, open) = models(input, output, &options)?;
-    let manifest = match &options.manifest {
-        ManifestAt::Beside => Some(output.join("manifest.json")),
-        ManifestAt::Path(path) => Some(path.clone()),
-        ManifestAt::Nowhere => None,
-    };
+    let manifest = manifest_in(output, &options);
     let mut job = Job::new(models, input, output, manifest, &options);
     job.is_folder = true;
     beside(&mut job, repository, output, &open)?;
     job.run(progress)
+}
+
+/// Converts the files of several ranks, which are one model.
+fn convert_distributed(
+    input: &Path,
+    output: &Path,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Converted, Error> {
+    let fail = |error: checkpoint::Error| Error::new(input, error);
+    let mut open = options.open.clone();
+    open.spool = open.spool.or_else(|| output.is_dir().then(|| output.to_owned()));
+    let folder = Folder::list(input, &open).map_err(fail)?;
+    let opened = checkpoint::open_folder(&folder, &open).map_err(fail)?;
+    let opened = opened.ok_or_else(|| fail(checkpoint::Error::NotApplicable))?;
+    let beside = folder.files().filter(|path| !opened.files.iter().any(|file| *file.name == **path));
+    let beside = beside.map(|path| (path.to_owned(), "no weights".to_owned())).collect();
+    let naming = Naming { folder: String::new(), stem: "model".to_owned(), variant: None };
+    let spread = options.max_shard_size.map_or(Spread::One, Spread::BySize);
+    let model = Model::new(opened, naming, &spread, &options.plan).map_err(|kind| Error::new(input, kind))?;
+    let mut job = Job::new(vec![model], input, output, manifest_in(output, options), options);
+    job.is_folder = true;
+    job.left_out_files = beside;
+    job.run(progress)
+}
+
+/// Where the manifest of a folder goes.
+fn manifest_in(output: &Path, options: &Options) -> Option<PathBuf> {
+    match &options.manifest {
+        ManifestAt::Beside => Some(output.join("manifest.json")),
+        ManifestAt::Path(path) => Some(path.clone()),
+        ManifestAt::Nowhere => None,
+    }
 }
 
 /// Opens and plans every model of a folder. What has to be expanded goes to `spool`.

@@ -5,7 +5,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use depickle::checkpoint::{Error, Folder, OpenOptions, Opened, open_folder};
+use depickle::custody::{Manifest, verify};
 use depickle::plan::{self, Options};
+use depickle::progress::Silent;
 use depickle::tensor::{Scratch, read_into};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -74,6 +76,31 @@ fn every_fixture_holds_what_its_library_merges() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_fixture_converts_and_its_manifest_names_the_parts() {
+    for (name, fixture) in &expected() {
+        let out = tempfile::TempDir::new().unwrap();
+        let options = depickle::convert::Options {
+            plan: Options { all: true, ..Options::default() },
+            ..depickle::convert::Options::default()
+        };
+        let path = distributed(name);
+        assert!(depickle::convert::is_checkpoint_folder(&path), "{name}");
+        depickle::convert::convert_folder(&path, out.path(), &options, &Silent).unwrap();
+        let bytes = fs::read(out.path().join("model.safetensors")).unwrap();
+        let output = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let wanted = listed(fixture);
+        assert_eq!(output.len(), wanted.len(), "{name}");
+        let manifest = fs::read(out.path().join("manifest.json")).unwrap();
+        let manifest: Manifest = serde_json::from_slice(&manifest).unwrap();
+        for tensor in &manifest.tensors {
+            let row = (tensor.dtype.clone(), tensor.shape.clone(), tensor.sha256.clone());
+            assert_eq!(Some(&row), wanted.get(&tensor.name), "{name} {}", tensor.name);
+        }
+        assert!(verify(out.path()).unwrap().is_match(), "{name}");
+    }
 }
 
 #[test]

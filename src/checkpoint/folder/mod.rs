@@ -86,6 +86,11 @@ impl Folder {
         Ok(Self { root: root.to_owned(), files })
     }
 
+    /// Whether it has a layout that makes it one checkpoint.
+    pub fn is_checkpoint(&self) -> bool {
+        LAYOUTS.iter().any(|layout| (layout.has)(self))
+    }
+
     /// Every file in order.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         self.files.keys().map(|name| &**name)
