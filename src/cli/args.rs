@@ -307,7 +307,9 @@ pub(crate) struct InspectArgs {
 Examples:
   depickle scan model.pt
   depickle scan downloads/ --fail-on dangerous
+  depickle scan models/ --format sarif > scan.sarif
   depickle scan models/ --deep --digest --format json > scan.json")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag that a user gives or not")]
 pub(crate) struct ScanArgs {
     /// Files, folders (every file in them, whatever its name), or - for standard input
     #[arg(value_name = "PATH", required = true)]
@@ -334,7 +336,37 @@ pub(crate) struct ScanArgs {
     pub(crate) no_progress: bool,
 
     #[command(flatten)]
-    pub(crate) form: FormArgs,
+    pub(crate) policy: PolicyArgs,
+
+    /// Form of the results on standard output
+    #[arg(long, value_enum, default_value_t = ScanFormat::Text, help_heading = "Messages")]
+    format: ScanFormat,
+
+    /// Short for --format json
+    #[arg(long, conflicts_with = "format", help_heading = "Messages")]
+    json: bool,
+}
+
+impl ScanArgs {
+    /// The form of the results.
+    pub(crate) fn format(&self) -> ScanFormat {
+        if self.json { ScanFormat::Json } else { self.format }
+    }
+}
+
+/// What `scan --format` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ScanFormat {
+    /// For people
+    Text,
+    /// One JSON document
+    Json,
+    /// SARIF 2.1.0, as GitHub code scanning takes it
+    Sarif,
+    /// Annotations of a GitHub workflow, and a summary of the step
+    Github,
+    /// Tables
+    Markdown,
 }
 
 /// What `--fail-on` takes.

@@ -84,7 +84,7 @@ fn printer(task: &Task) -> Printer {
         Task::Convert(args) => levelled(&args.say),
         Task::Diff(args) => levelled(&args.say),
         Task::Inspect(args) => normal(&args.form),
-        Task::Scan(args) => normal(&args.form),
+        Task::Scan(args) => Printer::new(Level::Normal, args.format() != args::ScanFormat::Text),
         Task::Verify(args) => normal(&args.form),
         Task::Sign(args) => normal(&args.form),
         Task::Disasm(args) => normal(&args.form),

@@ -1,6 +1,7 @@
 //! `--policy FILE`: read once, before the first input is opened.
 
 use depickle::policy::{Day, Policy};
+use depickle::scan::RULES;
 
 use super::args::PolicyArgs;
 use super::exit::Exit;
@@ -9,6 +10,10 @@ use super::sanitize::{bounded, sanitize};
 
 /// Longer files are no policies.
 const LARGEST: u64 = 1 << 20;
+
+fn is_rule(id: &str) -> bool {
+    RULES.iter().any(|rule| rule.id == id)
+}
 
 /// Reads the policy, if one was named, and tells what of it is no longer in force.
 ///
@@ -28,7 +33,7 @@ pub(crate) fn load(args: &PolicyArgs, printer: &mut Printer) -> Result<Option<Po
         printer.error(format_args!("error: {shown}: {error}"));
         Exit::Environment
     })?;
-    let policy = Policy::parse(&bytes, &|_| true, Day::today()).map_err(|error| {
+    let policy = Policy::parse(&bytes, &is_rule, Day::today()).map_err(|error| {
         printer.error(format_args!("error: {shown}: {}", bounded(&error.to_string(), 1_000)));
         Exit::Usage
     })?;

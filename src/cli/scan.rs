@@ -2,7 +2,8 @@
 
 mod show;
 
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -10,11 +11,12 @@ use std::thread;
 
 use depickle::progress::Progress;
 use depickle::report::{Coverage, FileVerdict, ScanError, Scanned, ScannedFile, Severity};
-use depickle::scan::{Options, scan_source};
+use depickle::scan::{Options, annotations, hold, in_force, markdown, sarif, scan_source};
 
-use super::args::{FailOn, ScanArgs};
+use super::args::{FailOn, ScanArgs, ScanFormat};
 use super::exit::Exit;
 use super::inputs::{self, Input};
+use super::policy;
 use super::printer::Printer;
 use super::progress::progress;
 use super::text::length;
@@ -28,7 +30,16 @@ pub(crate) fn run(args: &ScanArgs, printer: &mut Printer) -> Exit {
             return Exit::Usage;
         }
     };
-    let options = Options { digest: args.digest, deep: args.deep, ..Options::default() };
+    let policy = match policy::load(&args.policy, printer) {
+        Ok(policy) => policy,
+        Err(exit) => return exit,
+    };
+    // Suppressions are bound to digests.
+    let digest = args.digest || policy.as_ref().is_some_and(|policy| !policy.suppressed.is_empty());
+    let mut options = Options { digest, deep: args.deep, ..Options::default() };
+    if let Some(policy) = &policy {
+        policy.apply(&mut options.overrides);
+    }
     let cores = || thread::available_parallelism().map_or(1, usize::from);
     let jobs = args.jobs.map_or_else(cores, usize::from).min(inputs.all.len().max(1));
     let bar = progress(!args.no_progress && !printer.is_json() && inputs.all.len() > 1);
@@ -37,21 +48,45 @@ pub(crate) fn run(args: &ScanArgs, printer: &mut Printer) -> Exit {
     let mut errors = Vec::new();
     for (input, result) in inputs.all.iter().zip(results) {
         match result {
-            Ok(file) => files.push(file),
+            Ok(mut file) => {
+                if let Some(policy) = &policy {
+                    hold(policy, &mut file);
+                }
+                files.push(file);
+            }
             Err(error) => errors.push(ScanError { path: input.name(), error: error.to_string() }),
         }
     }
-    let document = Scanned::new(files, errors);
+    let mut document = Scanned::new(files, errors);
+    document.policy = policy.as_ref().map(in_force);
     let exit = exit(&document, args.fail_on);
-    if printer.is_json() {
-        printer.document(&document);
+    match args.format() {
+        ScanFormat::Text => show::show(&document, inputs.skipped, printer),
+        ScanFormat::Json => printer.document(&document),
+        ScanFormat::Sarif => printer.document(&sarif(&document, exit.code())),
+        ScanFormat::Markdown => printer.bytes(markdown(&document).as_bytes()),
+        ScanFormat::Github => {
+            for line in annotations(&document) {
+                printer.data(line);
+            }
+            step_summary(&document, printer);
+        }
+    }
+    if args.format() != ScanFormat::Text {
         for error in &document.errors {
             printer.error(show::error(error));
         }
-    } else {
-        show::show(&document, inputs.skipped, printer);
     }
     exit
+}
+
+/// Adds to the summary of the step, where a workflow says which file that is.
+fn step_summary(document: &Scanned, printer: &mut Printer) {
+    let Some(path) = std::env::var_os("GITHUB_STEP_SUMMARY").filter(|path| !path.is_empty()) else { return };
+    let file = OpenOptions::new().append(true).create(true).open(&path);
+    if let Err(error) = file.and_then(|mut file| file.write_all(markdown(document).as_bytes())) {
+        printer.error(format_args!("GITHUB_STEP_SUMMARY: {error}"));
+    }
 }
 
 /// Scans with several threads; the results are in the order of the inputs.
@@ -102,7 +137,7 @@ fn exit(document: &Scanned, fail_on: FailOn) -> Exit {
 }
 
 fn of_file(file: &ScannedFile, fail_on: Severity) -> Exit {
-    let worst = file.findings.iter().map(|finding| finding.severity).max();
+    let worst = file.worst();
     match file.verdict {
         _ if worst >= Some(fail_on) => Exit::No,
         FileVerdict::Malformed | FileVerdict::Unsupported => Exit::Malformed,

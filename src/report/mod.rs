@@ -20,7 +20,8 @@ pub use inspect::{
     Place, Planned, RefusedCall, ValueGroup,
 };
 pub use scan::{
-    Coverage, FileVerdict, Finding, SCAN_SCHEMA, ScanError, ScanSummary, Scanned, ScannedFile, Severity,
+    Coverage, FileVerdict, Finding, SCAN_SCHEMA, ScanError, ScanPolicy, ScanSummary, Scanned, ScannedFile,
+    Severity,
 };
 pub use sign::{SIGN_SCHEMA, SignatureRecord};
 pub use tool::Tool;

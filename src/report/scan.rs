@@ -1,5 +1,7 @@
 //! What `scan --format json` prints, `depickle-scan/1`; a JSON Schema of it is `docs/scan.schema.json`.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::accounting::Accounted;
@@ -22,13 +24,31 @@ pub struct Scanned {
     pub errors: Vec<ScanError>,
     /// How many of each.
     pub summary: ScanSummary,
+    /// The policy in force; absent without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<ScanPolicy>,
+}
+
+/// The policy that a scan was held to, without what has expired.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ScanPolicy {
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// Names that it keeps as data.
+    pub inert: Vec<String>,
+    /// Names that it denies.
+    pub denied: Vec<String>,
+    /// Severities of rules, by their ids.
+    pub severity: BTreeMap<String, Severity>,
+    /// How many suppressions it has.
+    pub suppressions: usize,
 }
 
 impl Scanned {
     /// The document of these files, in this order.
     pub fn new(files: Vec<ScannedFile>, errors: Vec<ScanError>) -> Self {
         let summary = ScanSummary::of(&files, errors.len());
-        Self { schema: SCAN_SCHEMA, tool: Tool::this(), files, errors, summary }
+        Self { schema: SCAN_SCHEMA, tool: Tool::this(), files, errors, summary, policy: None }
     }
 }
 
@@ -54,6 +74,17 @@ pub struct ScannedFile {
     pub pickles: Vec<InspectedPickle>,
     /// Where its bytes went, as in the manifest.
     pub accounting: Accounted,
+}
+
+impl ScannedFile {
+    /// The worst of its findings, without those that the policy passes over.
+    pub fn worst(&self) -> Option<Severity> {
+        self.findings
+            .iter()
+            .filter(|finding| finding.suppressed.is_none())
+            .map(|finding| finding.severity)
+            .max()
+    }
 }
 
 /// What a file is, as a whole.
@@ -140,6 +171,9 @@ pub struct Finding {
     pub length: Option<u64>,
     /// The name that it is about, `module.name`.
     pub global: Option<String>,
+    /// Why the policy passes it over; it then has no part in the verdict. Absent where it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suppressed: Option<String>,
 }
 
 /// A file that could not be read.

@@ -88,6 +88,7 @@ impl Found {
             offset: at.offset.map(|offset| at.spot.base.saturating_add(offset)),
             length: at.length,
             global: global.map(str::to_owned),
+            suppressed: None,
         };
         let key = (rule.id, finding.entry.clone(), finding.offset, finding.global.clone());
         let count = self.counts.entry(rule.id).or_default();

@@ -6,9 +6,12 @@ mod arguments;
 mod beside;
 mod blob;
 mod found;
+mod github;
+mod held;
 mod loose;
 mod pickle;
 mod rules;
+mod sarif;
 mod search;
 mod shape;
 mod signature;
@@ -34,7 +37,10 @@ use crate::report::{InspectedPickle, ScannedFile};
 use self::blob::{Blob, Role};
 use self::found::{Found, Spot};
 
+pub use self::github::{annotations, markdown};
+pub use self::held::{hold, in_force};
 pub use self::rules::{RULES, Rule, rule};
+pub use self::sarif::sarif;
 
 type Source = Arc<dyn ReadAt>;
 

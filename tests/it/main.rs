@@ -58,6 +58,7 @@ mod rebuild_storages;
 mod rebuild_torch;
 mod resume;
 mod scan_archives;
+mod scan_formats;
 mod scan_hostile;
 mod scan_pickles;
 mod signing;

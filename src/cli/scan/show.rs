@@ -68,7 +68,12 @@ fn line(finding: &Finding, color: Color) -> String {
     }
     let gap = if place.is_empty() { "" } else { "  " };
     let severity = color.severity(finding.severity);
-    format!("  {severity}  {place}{gap}{}  [{}]", bounded(&finding.message, 400), finding.rule)
+    let message = bounded(&finding.message, 400);
+    let suppressed = finding
+        .suppressed
+        .as_ref()
+        .map(|reason| format!("  passed over by the policy: {}", bounded(reason, 200)));
+    format!("  {severity}  {place}{gap}{message}  [{}]{}", finding.rule, suppressed.unwrap_or_default())
 }
 
 fn summary(document: &Scanned, skipped: u64) -> Vec<String> {
