@@ -2,6 +2,7 @@
 
 use crate::accounting::Accounting;
 use crate::container::{Archive, Format, Package, Pt2, TorchZip, detect};
+use crate::limits::{LimitKind, Limits, check};
 
 use super::layers::{self, Found};
 use super::{Error, OpenOptions, Opened, Source, legacy, numpy, package, pt2, run, script, tar, zip};
@@ -12,6 +13,7 @@ use super::{Error, OpenOptions, Opened, Source, legacy, numpy, package, pt2, run
 /// An [`Error`] that keeps apart what is malformed, refused, unsupported and unreadable.
 pub fn open(source: &Source, options: &OpenOptions) -> Result<Opened, Error> {
     let opened = layers::open_all(source, options)?;
+    check_expansion(&opened, &options.limits)?;
     if options.strict {
         check_strict(&opened)?;
     }
@@ -105,6 +107,19 @@ fn zip_kind(archive: &Archive) -> Option<&'static str> {
         () if last("model.json") => Some("a preview format of TorchScript (model.json)"),
         () => None,
     }
+}
+
+/// Bounds what all tensors of a source together show of its storages: each may be small, and there may be millions.
+fn check_expansion(opened: &Opened, limits: &Limits) -> Result<(), Error> {
+    /// Below this a source may repeat its storages as often as it likes.
+    const FREE: u64 = 1 << 30;
+    let shown = opened.tensors.iter().fold(0_u64, |n, tensor| n.saturating_add(tensor.view.nbytes()));
+    let stored = opened.storages.iter().fold(0_u64, |n, storage| n.saturating_add(storage.len));
+    if shown > FREE {
+        let times = shown.checked_div(stored).unwrap_or(u64::MAX);
+        check(LimitKind::ViewExpansion, limits.view_expansion, times)?;
+    }
+    Ok(())
 }
 
 pub(super) fn check_strict(opened: &Opened) -> Result<(), Error> {

@@ -29,6 +29,7 @@ pub(super) const DATA_ONLY: &[(&str, &[&str])] = &[
     ("zoneinfo", &["ZoneInfo", "ZoneInfo._unpickle"]),
     ("numpy.random", &["__RandomState_ctor"]),
     ("numpy.random._pickle", &["__randomstate_ctor", "__bit_generator_ctor", "__generator_ctor"]),
+    ("pandas", &["Interval", "Period", "Timestamp", "Timedelta"]),
     ("pandas.core.indexes.base", &["_new_Index"]),
     ("pandas._libs.internals", &["_unpickle_block"]),
     ("pandas._libs.arrays", &["__pyx_unpickle_NDArrayBacked"]),
@@ -99,6 +100,7 @@ pub(super) const DATA_ONLY: &[(&str, &[&str])] = &[
     ("torch_utils.persistence", &["_reconstruct_persistent_obj"]),
     ("flax.core.frozen_dict", &["FrozenDict"]),
     ("flax.core.frozen_dict.FrozenDict", &["_unflatten"]),
+    ("torch.distributed._shard.sharded_tensor.metadata", &["MEM_FORMAT_ENCODING"]),
     ("torch.nn.backends.thnn", &["_get_thnn_function_backend"]),
     ("torch.distributed.fsdp.api", &["ShardingStrategy", "StateDictType", "BackwardPrefetch"]),
     ("torch.distributed.checkpoint.metadata", &["_MEM_FORMAT_ENCODING"]),
@@ -186,8 +188,26 @@ pub(super) const DATA_ONLY: &[(&str, &[&str])] = &[
     ("torch.utils.data._utils.collate", &["default_collate"]),
     // `torch.relu` and its kin, as an attribute of this class.
     ("torch._C", &["_VariableFunctionsClass", "_VariableFunctions"]),
+    // `torch.Generator.__reduce__` (2.5): the device, and a state of seed, offset and tensor.
+    ("torch._C", &["Generator"]),
+    // Cython's `__reduce__` of statsmodels/tsa/statespace/_*.pyx.in: sizes and arrays.
+    ("statsmodels.tsa.statespace._representation", STATESPACE),
+    ("statsmodels.tsa.statespace._initialization", STATESPACE),
+    ("statsmodels.tsa.statespace._kalman_filter", STATESPACE),
+    ("statsmodels.tsa.statespace._kalman_smoother", STATESPACE),
+    ("statsmodels.tsa.statespace._simulation_smoother", STATESPACE),
     ("torch.fx._symbolic_trace", &["Tracer"]),
     ("deepspeed.runtime.fp16.loss_scaler", &["LossScaler", "DynamicLossScaler"]),
+];
+
+/// Module, class and attribute of constructors that pickles name by `getattr`.
+pub(super) const ATTRIBUTES: &[(&str, &str, &str)] = &[
+    // zoneinfo/_zoneinfo.py, `ZoneInfo.__reduce__`: a time zone by its key, which the class holds to be a relative path.
+    ("zoneinfo", "ZoneInfo", "_unpickle"),
+    // A dataclass of four numbers.
+    ("torch.distributed._shard.sharded_tensor.api", "ShardedTensor", "ProcessGroupState"),
+    // gym/utils/seeding.py: numpy's generator, by the name of its bit generator.
+    ("gym.utils.seeding", "RandomNumberGenerator", "_generator_ctor"),
 ];
 
 /// What cloudpickle makes functions and classes of.
@@ -243,6 +263,30 @@ pub(super) const CLASS_MAKERS: &[(&str, &[&str])] = &[
 pub(super) const PACKAGE_LOADERS: &[(&str, &[&str])] = &[
     ("torch.fx.graph_module", &["reduce_package_graph_module"]),
     ("torch.jit._script", &["unpackage_script_module"]),
+];
+
+/// For each type of numbers: single, double, complex and double complex.
+const STATESPACE: &[&str] = &[
+    "sStatespace",
+    "dStatespace",
+    "cStatespace",
+    "zStatespace",
+    "sInitialization",
+    "dInitialization",
+    "cInitialization",
+    "zInitialization",
+    "sKalmanFilter",
+    "dKalmanFilter",
+    "cKalmanFilter",
+    "zKalmanFilter",
+    "sKalmanSmoother",
+    "dKalmanSmoother",
+    "cKalmanSmoother",
+    "zKalmanSmoother",
+    "sSimulationSmoother",
+    "dSimulationSmoother",
+    "cSimulationSmoother",
+    "zSimulationSmoother",
 ];
 
 /// Cython's loss functions, which pickle as a call of their class.

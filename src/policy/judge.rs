@@ -263,6 +263,11 @@ impl<'a> Judge<'a> {
     /// Risky callables in the forms that honest files have, as long as nothing calls the result.
     fn is_honest_form(&self, module: &str, name: &str, call: &Call, id: NodeId) -> bool {
         let args = self.graph.tuple(call.args).unwrap_or_default();
+        if let ("builtins", "getattr", [class, attribute]) = (module, name, args)
+            && self.is_known_attribute(*class, *attribute)
+        {
+            return true;
+        }
         !self.called.contains(&id)
             && match (module, name, args) {
                 ("builtins", "getattr", [object, attribute])
@@ -298,6 +303,17 @@ impl<'a> Judge<'a> {
             }
     }
 
+    /// Attributes of classes that only hold what they are called with. Before protocol 4, and always for what is given by a
+    /// method, Python names them by a call.
+    fn is_known_attribute(&self, class: NodeId, attribute: NodeId) -> bool {
+        let known = self.names(class).is_some_and(|(module, name)| {
+            self.graph
+                .text(attribute)
+                .is_some_and(|attribute| tables::is_known_attribute(module, name, &attribute))
+        });
+        known && self.graph.as_global(class).is_some()
+    }
+
     /// `{"data": array}`
     fn is_array_named_data(&self, names: NodeId) -> bool {
         let Node::Dict(items) = self.graph.node(names) else { return false };
@@ -329,6 +345,9 @@ impl<'a> Judge<'a> {
         let Some(maker) = self.graph.call(callable) else { return false };
         let Some((module, name)) = self.names(maker.callable) else { return false };
         let args = self.graph.tuple(maker.args).unwrap_or_default();
+        if let ("builtins", "getattr", [class, attribute]) = (module, name, args) {
+            return self.is_known_attribute(*class, *attribute);
+        }
         if tables::names_types(module, name) {
             return matches!(args, [kind] if self.graph.text(*kind).as_deref() == Some("CodeType"));
         }
@@ -359,6 +378,19 @@ impl<'a> Judge<'a> {
                 (self.graph.node(call.callable), self.names(call.callable))
                 && self.is_honest_form(module, name, call, id)
                 && seen.insert(call.callable)
+            {
+                let count = honest.entry(global.index()).or_default();
+                *count = count.saturating_add(1);
+            }
+            // An array in a file, of which the class is only named: `_reconstruct(numpy.memmap, …)`.
+            let class = self.graph.tuple(call.args).and_then(|args| args.first().copied());
+            let reconstructs = self
+                .names(call.callable)
+                .is_some_and(|(module, name)| module.starts_with("numpy.") && name == "_reconstruct");
+            if let Some(class) = class.filter(|_| reconstructs)
+                && let Node::Global(global) = self.graph.node(class)
+                && self.names(class) == Some(("numpy", "memmap"))
+                && seen.insert(class)
             {
                 let count = honest.entry(global.index()).or_default();
                 *count = count.saturating_add(1);

@@ -1,6 +1,6 @@
 //! Questions about names, asked of the tables: [`super::data_only`] and [`super::dangerous`].
 
-use super::data_only::{CLASS_MAKERS, DATA_ONLY, PACKAGE_LOADERS, TYPE_NAMES};
+use super::data_only::{ATTRIBUTES, CLASS_MAKERS, DATA_ONLY, PACKAGE_LOADERS, TYPE_NAMES};
 
 pub(super) use super::dangerous::is_dangerous;
 
@@ -41,4 +41,9 @@ pub(super) fn loads_from_package(module: &str, name: &str) -> bool {
 /// A function that makes an instance of the class in its first argument by `__new__` alone.
 pub(super) fn makes_instance(module: &str, name: &str) -> bool {
     module == "copyreg" && matches!(name, "_reconstructor" | "__newobj__" | "__newobj_ex__")
+}
+
+/// An attribute of a class that only holds what it is called with.
+pub(super) fn is_known_attribute(module: &str, class: &str, attribute: &str) -> bool {
+    ATTRIBUTES.contains(&(module, class, attribute))
 }

@@ -13,6 +13,9 @@ use super::torch::Made;
 const MODULES: &[&str] =
     &["torch.distributed.tensor", "torch.distributed.tensor._api", "torch.distributed._tensor.api"];
 
+/// The class of tensors spread over ranks that came before.
+const SHARDED: (&str, &str) = ("torch.distributed._shard.sharded_tensor.api", "ShardedTensor");
+
 impl Builder<'_> {
     /// Whether a class is that of tensors on a mesh.
     pub(super) fn is_distributed(&self, class: NodeId) -> bool {
@@ -25,13 +28,15 @@ impl Builder<'_> {
         let size = graph.tuple(args).and_then(|args| args.get(2)).copied();
         let size = size.ok_or(ErrorKind::ArgumentCount { found: 0, expected: "8" })?;
         let size: Vec<i64> = self.ints(size, 2)?;
-        let local = match graph.node(state) {
+        // A dictionary, or since the class has slots (2.6) a pair of one and theirs.
+        let parts = graph.tuple(state).unwrap_or(std::slice::from_ref(&state));
+        let local = parts.iter().find_map(|part| match graph.node(*part) {
             Node::Dict(items) => {
                 let mut entries = graph.entries(items).into_iter();
                 entries.find(|(key, _)| graph.text(*key).as_deref() == Some("_local_tensor"))
             }
             _ => None,
-        };
+        });
         let (_, local) = local.ok_or_else(|| self.wrong(state, 3, "a state with a local tensor"))?;
         let local: TensorId = self.part(local, 3, depth)?;
         let shape = self.view(local)?;
@@ -45,6 +50,37 @@ impl Builder<'_> {
             ));
         }
         Ok(Made::Tensor(local, Vec::new()))
+    }
+
+    /// A `ShardedTensor` whose one shard is the whole: the shard. Of any other the shards are walked as they stand.
+    pub(super) fn sharded(&mut self, class: NodeId, state: NodeId, depth: usize) -> Option<Kinded<Made>> {
+        if self.global_name(class) != Some(SHARDED) {
+            return None;
+        }
+        let graph = self.graph;
+        let [shards, metadata, ..] = graph.tuple(state)? else { return None };
+        let [shard] = graph.sequence(*shards)? else { return None };
+        let tensor = self.attribute_of(*shard, "tensor")?;
+        let size = self.ints(self.attribute_of(*metadata, "size")?, 1).ok()?;
+        let local = match self.part(tensor, 0, depth) {
+            Ok(local) => local,
+            Err(kind) => return Some(Err(kind)),
+        };
+        let view = self.view(local).ok()?;
+        let whole = view.shape().iter().map(|n| i64::try_from(*n).ok()).eq(size.iter().map(|n| Some(*n)));
+        whole.then(|| Ok(Made::Tensor(local, Vec::new())))
+    }
+
+    /// An attribute that the state of an object sets.
+    fn attribute_of(&self, id: NodeId, name: &str) -> Option<NodeId> {
+        let graph = self.graph;
+        let state = graph.call(id)?.states().next()?;
+        let parts = graph.tuple(state).unwrap_or(std::slice::from_ref(&state));
+        parts.iter().find_map(|part| {
+            let Node::Dict(items) = graph.node(*part) else { return None };
+            let mut entries = graph.entries(items).into_iter();
+            entries.find(|(key, _)| graph.text(*key).as_deref() == Some(name)).map(|(_, value)| value)
+        })
     }
 
     /// Whether a placement says that the tensors of all ranks have to be added up.

@@ -7,13 +7,13 @@
 //! `numpy/_core/src/multiarray/methods.c` and `descriptor.c`.
 
 use crate::pickle::{Call, Node, NodeId};
-use crate::tensor::{Dtype, Element, Scalar};
+use crate::tensor::{Dtype, Element, Scalar, ViewSpec};
 
 use super::allow::Callable;
 use super::array::{Array, embedded};
 use super::builder::{Builder, Kinded};
 use super::error::ErrorKind;
-use super::torch::{Made, only_state, unchanged};
+use super::torch::{Made, NESTING, empty_spec, only_state, unchanged};
 
 /// `numpy.dtypes` classes that are called without arguments, and their codes.
 const CLASSES: &[(&str, &str)] = &[
@@ -54,7 +54,7 @@ impl<'a> Builder<'a> {
         match callable {
             Callable::NdArray => self.ndarray(call),
             Callable::FromBuffer => Some(self.frombuffer(args).and_then(|made| unchanged(call, made))),
-            Callable::MaskedArray => Some(self.masked(call)),
+            Callable::MaskedArray => Some(self.masked(call, depth)),
             Callable::RebuiltArray => self.rebuilt_array(args),
             Callable::JoblibArray => self.joblib_array(call, depth),
             Callable::JoblibFile => Some(self.joblib_file(call)),
@@ -115,15 +115,56 @@ impl<'a> Builder<'a> {
         match (&*order, axes) {
             ("C", _) => self.embedded_array(element, shape, false, data),
             ("F", _) => self.embedded_array(element, shape, true, data),
-            ("K", Some(_)) => Err(ErrorKind::Unsupported("an array of permuted dimensions")),
+            ("K", Some(axes)) => {
+                let made = self.embedded_array(element, shape, false, data)?;
+                let axes = self.ints(axes, 4)?;
+                self.permuted(made, &axes)
+            }
             _ => Err(ErrorKind::Unsupported("an array of this order")),
         }
     }
 
+    /// The array with its dimensions in another order; those of a field's own stay behind them.
+    fn permuted(&mut self, made: Made, axes: &[i64]) -> Kinded<Made> {
+        let wrong = || ErrorKind::Part { part: "axes", rule: "each dimension once expected" };
+        match made {
+            Made::Tensor(tensor, attributes) => {
+                let view = self.view(tensor)?;
+                let signed = |n: &u64| i64::try_from(*n).unwrap_or(i64::MAX);
+                let mut order = Vec::with_capacity(view.rank());
+                for axis in axes.iter().copied().chain(
+                    signed(&crate::bytes::length(axes.len()))..signed(&crate::bytes::length(view.rank())),
+                ) {
+                    let axis = usize::try_from(axis)
+                        .ok()
+                        .filter(|axis| *axis < view.rank() && !order.contains(axis));
+                    order.push(axis.ok_or_else(wrong)?);
+                }
+                if order.len() != view.rank() {
+                    return Err(wrong());
+                }
+                let pick = |of: &[u64]| order.iter().filter_map(|axis| of.get(*axis).map(signed)).collect();
+                let spec = ViewSpec {
+                    family: view.family(),
+                    offset: signed(&view.offset()),
+                    shape: pick(view.shape()),
+                    strides: pick(view.strides()),
+                    ..empty_spec(view.dtype())
+                };
+                Ok(Made::Tensor(self.tensor(view.storage(), &spec)?, attributes))
+            }
+            Made::Fields(fields) => {
+                let permuted = |(name, made)| Ok((name, self.permuted(made, axes)?));
+                Ok(Made::Fields(fields.into_iter().map(permuted).collect::<Kinded<_>>()?))
+            }
+            other => Ok(other),
+        }
+    }
+
     /// `_mareconstruct(…)` and a state of seven: an array's, the mask, and a fill value.
-    fn masked(&mut self, call: &'a Call) -> Kinded<Made> {
+    fn masked(&mut self, call: &'a Call, depth: usize) -> Kinded<Made> {
         let state = only_state(call)?.and_then(|state| self.graph.tuple(state));
-        let Some([_version, shape, dtype, fortran, data, mask, _fill]) = state else {
+        let Some([_version, shape, dtype, fortran, data, mask, fill]) = state else {
             let expected = "(version, shape, dtype, fortran, data, mask, fill value)";
             return Err(ErrorKind::Argument { position: 0, found: "another state", expected });
         };
@@ -135,7 +176,14 @@ impl<'a> Builder<'a> {
         let booleans = mask_of(&element).ok_or(ErrorKind::Unsupported("a mask of such records"))?;
         let data = self.embedded_array(element, *shape, fortran, *data)?;
         let mask = self.embedded_array(booleans, *shape, fortran, *mask)?;
-        Ok(Made::Fields(vec![("data".into(), data), ("mask".into(), mask)]))
+        let mut parts = vec![("data".into(), data), ("mask".into(), mask)];
+        // An array without dimensions, where one was set.
+        if depth < NESTING
+            && let Some(fill) = self.make_nested(*fill, depth.saturating_add(1))
+        {
+            parts.push(("fill_value".into(), fill?));
+        }
+        Ok(Made::Fields(parts))
     }
 
     /// `(function, its arguments, state, …)`

@@ -280,3 +280,12 @@ fn a_shared_value_pays_for_each_of_its_places() {
     let opened = read(pickle(&twice)).unwrap();
     assert_eq!((names(&opened).len(), opened.tensors.len()), (4, 2));
 }
+
+#[test]
+fn many_small_expansions_are_one_large_one() {
+    let wide = tensor_of(&storage("FloatStorage", "0", 4), 0, &[8_000_000], &[0]);
+    let few = read(zip_of(&list(&vec![wide.clone(); 30]))).unwrap();
+    assert_eq!(few.tensors.len(), 30);
+    let Err(Error::Limit(limit)) = read(zip_of(&list(&vec![wide; 40]))) else { panic!("a limit") };
+    assert_eq!(limit.kind, LimitKind::ViewExpansion);
+}

@@ -49,6 +49,7 @@ mod metadata;
 mod mutate;
 mod paddle;
 mod policy;
+mod policy_forms;
 mod rebuild_containers;
 mod rebuild_graphs;
 mod rebuild_modules;

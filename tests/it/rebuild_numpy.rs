@@ -80,6 +80,19 @@ fn the_order_of_elements() {
     };
     assert_eq!(from_buffer("C"), [3, 1]);
     assert_eq!(from_buffer("F"), [1, 2]);
+    let permuted = |axes: &[i64]| {
+        let data = asm![ByteArray8(&[0; 24])];
+        reduce(
+            "numpy.core.numeric",
+            "_frombuffer",
+            &[data, dtype("u1", "|"), ints(&[2, 3, 4]), text("K"), ints(axes)],
+        )
+    };
+    let view = &rebuild(&permuted(&[1, 2, 0])).rebuilt.tensors[1].view;
+    assert_eq!((view.shape(), view.strides()), ([3, 4, 2].as_slice(), [4, 1, 12].as_slice()));
+    for axes in [[0, 0, 1].as_slice(), &[0, 1, 3], &[0, 1, -1], &[0, 1, 2, 3]] {
+        assert!(matches!(rebuild_error(&permuted(axes)), ErrorKind::Part { .. }), "{axes:?}");
+    }
     let three = reduce("numpy.core.numeric", "_frombuffer", &[int(0), int(0), int(0)]);
     assert!(matches!(rebuild_error(&three), ErrorKind::ArgumentCount { found: 3, .. }));
 }
