@@ -161,15 +161,12 @@ pub(super) const DATA_ONLY: &[(&str, &[&str])] = &[
     ("lightning.pytorch.trainer.states", LIGHTNING_STATES),
     // mmengine/config/config.py, `ConfigDict.__reduce_ex__`: `(ConfigDict, (dict,))`.
     ("mmengine.config.config", &["ConfigDict"]),
-    // gym/utils/seeding.py: a generator of numpy's, whose bit generator's class is the argument.
+    // gym/utils/seeding.py: a generator of numpy's, by the name of its bit generator.
     ("gym.utils.seeding", &["RandomNumberGenerator._generator_ctor"]),
     // Dictionaries that cannot be changed, made from one.
     ("frozendict", &["frozendict"]),
     ("frozendict.core", &["frozendict"]),
     ("immutables._map", &["Map"]),
-    ("sortedcontainers.sorteddict", &["SortedDict"]),
-    ("sortedcontainers.sortedlist", &["SortedList"]),
-    ("sortedcontainers.sortedset", &["SortedSet"]),
     // hdbscan/dist_metrics.pyx: as in scikit-learn, where it is from.
     ("hdbscan.dist_metrics", &["newObj"]),
     // theano/sandbox/cuda/type.py and gpuarray/type.py: the array as numpy's.
@@ -178,7 +175,7 @@ pub(super) const DATA_ONLY: &[(&str, &[&str])] = &[
     // numpy/ma/core.py, `MaskedConstant.__reduce__`.
     ("numpy.ma.core", &["MaskedConstant"]),
     ("numpy.ma", &["MaskedConstant"]),
-    // Molecules in data sets: their binary form.
+    // Molecules in data sets, `getinitargs` of `mol_pickle_suite` and `ebv_pickle_suite`: their binary form.
     ("rdkit.Chem.rdchem", &["Mol"]),
     ("rdkit.DataStructs.cDataStructs", &["ExplicitBitVect"]),
     // Datasets and samplers that hold what they are given; what they would load is not loaded.

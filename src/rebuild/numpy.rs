@@ -135,10 +135,10 @@ impl<'a> Builder<'a> {
                 for axis in axes.iter().copied().chain(
                     signed(&crate::bytes::length(axes.len()))..signed(&crate::bytes::length(view.rank())),
                 ) {
-                    let axis = usize::try_from(axis)
+                    let place = usize::try_from(axis)
                         .ok()
-                        .filter(|axis| *axis < view.rank() && !order.contains(axis));
-                    order.push(axis.ok_or_else(wrong)?);
+                        .filter(|place| *place < view.rank() && !order.contains(place));
+                    order.push(place.ok_or_else(wrong)?);
                 }
                 if order.len() != view.rank() {
                     return Err(wrong());
