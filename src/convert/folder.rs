@@ -64,17 +64,39 @@ fn convert_distributed(
     let mut open = options.open.clone();
     open.spool = open.spool.or_else(|| output.is_dir().then(|| output.to_owned()));
     let folder = Folder::list(input, &open).map_err(fail)?;
+    let expected = expected_of(&folder, input, &options.expect)?;
     let opened = checkpoint::open_folder(&folder, &open).map_err(fail)?;
     let opened = opened.ok_or_else(|| fail(checkpoint::Error::NotApplicable))?;
     let beside = folder.files().filter(|path| !opened.files.iter().any(|file| *file.name == **path));
     let beside = beside.map(|path| (path.to_owned(), "no weights".to_owned())).collect();
     let naming = Naming { folder: String::new(), stem: "model".to_owned(), variant: None };
     let spread = options.max_shard_size.map_or(Spread::One, Spread::BySize);
+    let expected =
+        opened.files.iter().map(|file| expected.get(&*file.name).cloned().unwrap_or_default()).collect();
     let model = Model::new(opened, naming, &spread, &options.plan).map_err(|kind| Error::new(input, kind))?;
+    let model = Model { expected, ..model };
     let mut job = Job::new(vec![model], input, output, manifest_in(output, options), options);
     job.is_folder = true;
     job.left_out_files = beside;
     job.run(progress)
+}
+
+/// Compares every file of a folder with what is expected of it, before any is parsed.
+fn expected_of(
+    folder: &Folder,
+    input: &Path,
+    expect: &Expect,
+) -> Result<HashMap<String, Vec<Expected>>, Error> {
+    let mut expected = HashMap::new();
+    for name in folder.files() {
+        let path = input.join(name);
+        let source =
+            FileSource::open(&path).map_err(|error| Error::new(&path, checkpoint::Error::Io(error)))?;
+        let source: Arc<dyn ReadAt> = Arc::new(source);
+        let said = super::check(&source, &path, expect).map_err(|kind| Error::new(&path, kind))?;
+        expected.insert(name.to_owned(), said);
+    }
+    Ok(expected)
 }
 
 /// Where the manifest of a folder goes.

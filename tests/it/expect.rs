@@ -119,3 +119,15 @@ fn what_lies_beside_the_input_counts_unless_it_is_passed_over() {
     let ran = depickle(folder.path(), &["convert", &named]);
     assert!(ran.code == 0 && ran.err.contains("32 bits, no proof"), "{ran:?}");
 }
+
+#[test]
+fn every_file_of_several_ranks_is_compared_before_any_is_parsed() {
+    let out = TempDir::new().unwrap();
+    let folder = crate::distributed::distributed("dcp/plain");
+    let arguments = ["convert", folder.to_str().unwrap(), "-o", "out", "--expect"];
+    let wrong = format!("sha256:{}", "0".repeat(64));
+    let ran = depickle(out.path(), &[&arguments[..], &[&wrong]].concat());
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.err.contains("expected by --expect"), "{ran:?}");
+    assert!(!out.path().join("out/manifest.json").exists());
+}
