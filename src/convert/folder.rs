@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::bytes::{FileSource, ReadAt};
-use crate::checkpoint::{self, Folder, OpenOptions, Opened};
+use crate::checkpoint::{self, OpenOptions, Opened};
 use crate::custody::{Expect, Expected};
 use crate::error::{Error, ErrorKind};
 use crate::hub::{self, Repository, WeightSet};
@@ -16,16 +16,11 @@ use crate::tensor::{Kind, Leaf, Step, Tree};
 use super::job::Job;
 use super::model::{Model, Naming, Spread};
 use super::others::{self, Other};
-use super::{Converted, ManifestAt, Options, output_name};
+use super::{Converted, ManifestAt, Options, output_name, ranks};
 
 /// Whether a folder is one checkpoint, and not just a place where checkpoints are.
 pub fn is_checkpoint_folder(path: &Path) -> bool {
-    hub::is_here(path).unwrap_or(false) || is_distributed(path)
-}
-
-/// Whether a folder is a checkpoint of several ranks.
-fn is_distributed(path: &Path) -> bool {
-    Folder::list(path, &OpenOptions::default()).is_ok_and(|folder| folder.is_checkpoint())
+    hub::is_here(path).unwrap_or(false) || ranks::are_here(path)
 }
 
 /// Converts a folder that [is one checkpoint](is_checkpoint_folder) into another, or into itself: the new files then stand
@@ -39,64 +34,22 @@ pub fn convert_folder(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Converted, Error> {
-    if !hub::is_here(input).unwrap_or(false) && is_distributed(input) {
-        return convert_distributed(input, output, options, progress);
+    if !hub::is_here(input).unwrap_or(false) && ranks::are_here(input) {
+        let (model, left_out_files) = ranks::model(input, output, options)?;
+        let mut job = Job::new(vec![model], input, output, manifest_in(output, options), options);
+        job.is_folder = true;
+        job.left_out_files = left_out_files;
+        return job.run(progress);
     }
     // The libraries of these layouts tie by the model's config.
     let plan = plan::Options { prefer_once: true, ..options.plan.clone() };
     let options = Options { plan, ..options.clone() };
-    let (repository, models, open) = models(input, output, &options)?;
+    let (repository, models, open) = repository(input, output, &options)?;
     let manifest = manifest_in(output, &options);
     let mut job = Job::new(models, input, output, manifest, &options);
     job.is_folder = true;
     beside(&mut job, repository, output, &open)?;
     job.run(progress)
-}
-
-/// Converts the files of several ranks, which are one model.
-fn convert_distributed(
-    input: &Path,
-    output: &Path,
-    options: &Options,
-    progress: &dyn Progress,
-) -> Result<Converted, Error> {
-    let fail = |error: checkpoint::Error| Error::new(input, error);
-    let mut open = options.open.clone();
-    open.spool = open.spool.or_else(|| output.is_dir().then(|| output.to_owned()));
-    let folder = Folder::list(input, &open).map_err(fail)?;
-    let expected = expected_of(&folder, input, &options.expect)?;
-    let opened = checkpoint::open_folder(&folder, &open).map_err(fail)?;
-    let opened = opened.ok_or_else(|| fail(checkpoint::Error::NotApplicable))?;
-    let beside = folder.files().filter(|path| !opened.files.iter().any(|file| *file.name == **path));
-    let beside = beside.map(|path| (path.to_owned(), "no weights".to_owned())).collect();
-    let naming = Naming { folder: String::new(), stem: "model".to_owned(), variant: None };
-    let spread = options.max_shard_size.map_or(Spread::One, Spread::BySize);
-    let expected =
-        opened.files.iter().map(|file| expected.get(&*file.name).cloned().unwrap_or_default()).collect();
-    let model = Model::new(opened, naming, &spread, &options.plan).map_err(|kind| Error::new(input, kind))?;
-    let model = Model { expected, ..model };
-    let mut job = Job::new(vec![model], input, output, manifest_in(output, options), options);
-    job.is_folder = true;
-    job.left_out_files = beside;
-    job.run(progress)
-}
-
-/// Compares every file of a folder with what is expected of it, before any is parsed.
-fn expected_of(
-    folder: &Folder,
-    input: &Path,
-    expect: &Expect,
-) -> Result<HashMap<String, Vec<Expected>>, Error> {
-    let mut expected = HashMap::new();
-    for name in folder.files() {
-        let path = input.join(name);
-        let source =
-            FileSource::open(&path).map_err(|error| Error::new(&path, checkpoint::Error::Io(error)))?;
-        let source: Arc<dyn ReadAt> = Arc::new(source);
-        let said = super::check(&source, &path, expect).map_err(|kind| Error::new(&path, kind))?;
-        expected.insert(name.to_owned(), said);
-    }
-    Ok(expected)
 }
 
 /// Where the manifest of a folder goes.
@@ -109,7 +62,15 @@ fn manifest_in(output: &Path, options: &Options) -> Option<PathBuf> {
 }
 
 /// Opens and plans every model of a folder. What has to be expanded goes to `spool`.
-pub(super) fn models(
+pub(super) fn models(input: &Path, spool: &Path, options: &Options) -> Result<Vec<Model>, Error> {
+    match hub::is_here(input) {
+        Ok(false) => Ok(vec![ranks::model(input, spool, options)?.0]),
+        _ => Ok(repository(input, spool, options)?.1),
+    }
+}
+
+/// Opens and plans every model of a Hugging Face folder.
+fn repository(
     input: &Path,
     spool: &Path,
     options: &Options,

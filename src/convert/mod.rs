@@ -6,6 +6,7 @@ mod job;
 mod journal;
 mod model;
 mod others;
+mod ranks;
 mod recheck;
 mod record;
 mod recorded;

@@ -205,7 +205,7 @@ fn derive(
     options.expect = Expect::nothing();
     let folder = std::env::temp_dir();
     let mut models = if is_checkpoint_folder(given) {
-        folder::models(given, &folder, &options)?.1
+        folder::models(given, &folder, &options)?
     } else {
         let source = FileSource::open(given).map_err(|e| Error::new(given, checkpoint::Error::Io(e)))?;
         let source: Arc<dyn ReadAt> = Arc::new(source);

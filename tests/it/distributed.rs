@@ -12,6 +12,7 @@ use depickle::tensor::{Scratch, read_into};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::cli::depickle;
 use crate::fixtures_names::folder;
 
 pub(crate) type Listed = BTreeMap<String, (String, Vec<u64>, String)>;
@@ -100,6 +101,19 @@ fn every_fixture_converts_and_its_manifest_names_the_parts() {
             assert_eq!(Some(&row), wanted.get(&tensor.name), "{name} {}", tensor.name);
         }
         assert!(verify(out.path()).unwrap().is_match(), "{name}");
+    }
+}
+
+#[test]
+fn a_conversion_is_checked_against_its_folder() {
+    let out = tempfile::TempDir::new().unwrap();
+    for (name, to) in [("dcp/plain", "dcp"), ("deepspeed/stage3_bf16", "zero")] {
+        let folder = distributed(name);
+        let folder = folder.to_str().unwrap();
+        let converted = depickle(out.path(), &["convert", folder, "-o", to]);
+        assert_eq!(converted.code, 0, "{converted:?}");
+        let checked = depickle(out.path(), &["verify", to, "--source", folder, "--reconvert"]);
+        assert_eq!(checked.code, 0, "{checked:?}");
     }
 }
 
