@@ -194,7 +194,9 @@ impl<'a> Judge<'a> {
             return if honest { Verdict::Inert } else { Verdict::Dangerous };
         };
         match () {
-            () if tables::is_data_only(module, name) => Verdict::Inert,
+            () if tables::is_data_only(module, name) && self.is_given_data(module, name, call) => {
+                Verdict::Inert
+            }
             () if self.is_honest_form(module, name, call, id) => Verdict::Inert,
             () if tables::is_dangerous(module, name) => Verdict::Dangerous,
             // Objects of TorchScript, such as enums: torch's reader in C++ looks these up in the archive's own classes.
@@ -203,6 +205,25 @@ impl<'a> Judge<'a> {
             () if tables::makes_instance(module, name) => self.instance(call),
             () => Verdict::Unknown,
         }
+    }
+
+    /// Whether a constructor that only holds data is given nothing that it could call: no name of another library than its
+    /// own. `numpy.random._pickle.__generator_ctor(name, constructor)` calls what it is given.
+    fn is_given_data(&self, module: &str, name: &str, call: &Call) -> bool {
+        let top = |module: &str| module.split('.').next().map(str::to_owned);
+        let harmless = |id: &NodeId| match self.graph.node(*id) {
+            Node::Global(global) => {
+                let theirs = self.names(*id).unwrap_or_default();
+                self.is_allowed(global.index())
+                    || tables::is_data_only(theirs.0, theirs.1)
+                    || top(theirs.0) == top(module) && !tables::is_dangerous(theirs.0, theirs.1)
+            }
+            _ => true,
+        };
+        let args = self.graph.tuple(call.args).unwrap_or_default();
+        let own = |id: &NodeId| self.names(*id) == Some((module, "__bit_generator_ctor"));
+        let fits = !tables::calls_second(module, name) || args.get(1).is_none_or(own);
+        fits && (tables::carries_code(module, name) || args.iter().all(harmless))
     }
 
     /// A call that the reader of `torch.package` makes of a persistent id, with the package as first argument.

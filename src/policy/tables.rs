@@ -23,6 +23,11 @@ pub(super) fn makes_class(module: &str, name: &str) -> bool {
     has(CLASS_MAKERS, module, name)
 }
 
+/// A constructor that calls its second argument, where it has one: numpy/random/_pickle.py.
+pub(super) fn calls_second(module: &str, name: &str) -> bool {
+    module == "numpy.random._pickle" && matches!(name, "__generator_ctor" | "__randomstate_ctor")
+}
+
 /// A function that makes code, or what code is made of, from parts that the pickle carries.
 pub(super) fn carries_code(module: &str, name: &str) -> bool {
     // Copies of cloudpickle in other packages.

@@ -67,3 +67,16 @@ fn names_that_are_looked_up() {
     assert!(refused(reduce("logging", "FileHandler", &[text("x")])));
     assert!(refused(reduce("torch.utils.data.datapipes.utils", "decode", &[text("x")])));
 }
+
+#[test]
+fn constructors_of_data_are_given_nothing_to_call() {
+    let generator =
+        |second: Part| reduce("numpy.random._pickle", "__generator_ctor", &[text("PCG64"), second]);
+    assert!(!refused(reduce("numpy.random._pickle", "__generator_ctor", &[text("PCG64")])));
+    assert!(!refused(generator(global("numpy.random._pickle", "__bit_generator_ctor"))));
+    assert!(refused(generator(global("mylib", "f"))));
+    assert!(refused(generator(reduce("functools", "partial", &[global("mylib", "f")]))));
+    let index = |class: Part| reduce("pandas.core.indexes.base", "_new_Index", &[class, dict(&[])]);
+    assert!(!refused(index(global("pandas.core.indexes.base", "Index"))));
+    assert!(refused(index(global("mylib", "f"))));
+}
