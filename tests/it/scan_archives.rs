@@ -167,6 +167,9 @@ fn compressed_streams_also_cut_off() {
     );
     let seven = scan(b"7z\xbc\xaf\x27\x1c\0\x04rest of it");
     assert_eq!((seven.verdict, seven.coverage), (FileVerdict::Unsupported, Coverage::None));
+    assert!(found(&seven, "unsupported-format"));
+    let broken = scan(&whole[..whole.len() / 2]);
+    assert!(found(&broken, "broken-container"), "{:?}", broken.findings);
 }
 
 #[test]
@@ -233,6 +236,7 @@ fn checkpoints_that_could_not_be_loaded() {
             "{:?}",
             file.findings
         );
+        assert!(found(&file, "broken-checkpoint"), "{:?}", file.findings);
     }
     // An id of another kind than torch writes.
     let id = asm![
@@ -275,4 +279,21 @@ fn files_of_other_kinds() {
     assert!(found(&scan(&[&safetensors[..], &evil()].concat()), "trailing-data"));
     let index = br#"{"metadata": {}, "weight_map": {"w": "../../etc/passwd"}}"#;
     assert!(found(&scan(index), "index-path"));
+}
+
+#[test]
+fn source_text_in_packages_of_torch() {
+    let package = std::fs::read(crate::cli::fixture("containers/package.pt")).unwrap();
+    assert!(found(&scan(&package), "package-code"));
+}
+
+/// A rule that no test names is one that nobody has seen work.
+#[test]
+fn every_rule_is_named_by_a_test() {
+    let tests =
+        [include_str!("scan_archives.rs"), include_str!("scan_pickles.rs"), include_str!("abuses.rs")];
+    for rule in depickle::scan::RULES {
+        let named = format!("\"{}\"", rule.id);
+        assert!(tests.iter().any(|test| test.contains(&named)), "{named}");
+    }
 }
