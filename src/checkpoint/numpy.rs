@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::accounting::Accounting;
-use crate::bytes::{ReadAt, Span};
+use crate::bytes::{ReadAt, Span, index};
 use crate::container::{Archive, Member, Method, Npy};
 use crate::rebuild::{self, Array, Rebuilt};
 use crate::tensor::{EntryId, Kind, Place, Step, Storage, StreamId, Streams};
@@ -179,12 +179,14 @@ impl Reading<'_> {
             return self.array(File { entry, stream: StreamId::SOURCE, span, storage }, header, at);
         }
         let limit = self.options.limits.inflated_pickle;
-        let head = archive.head(&**source, member, Npy::HEAD)?;
+        let mut head = archive.head(&**source, member, Npy::HEAD)?;
         let header = Npy::open(&head, Span::between(0, head.size()), entry)?;
         let span = Span::between(0, member.size);
         let exact = header.data_len().and_then(|len| len.checked_add(header.data)) == Some(member.size);
         if is_plain(&header) && exact {
-            // Inflated only when it is written.
+            // Inflated only when it is written. What is kept of the head until then is the header.
+            head.truncate(index(header.data));
+            head.shrink_to_fit();
             let storage = Some(checked(Place::Deflated { stream: StreamId::SOURCE, span: member.data }));
             let stream = self.streams.push(Arc::new(head));
             return self.array(File { entry, stream, span, storage }, header, at);
