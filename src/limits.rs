@@ -25,8 +25,9 @@ pub struct Limits {
     /// Names that shared containers may yield beyond one for each node. A dictionary of 60 levels that names its
     /// child twice would yield 10^18.
     pub extra_names: usize,
-    /// Bytes of output for each byte of storage that a view shows, for views above 64 MiB. A stride of zero
-    /// declares any size with four bytes.
+    /// Bytes of output for each byte of storage that a view shows, for views above 64 MiB; and for each byte of all
+    /// storages of a source, where its tensors take more than 1 GiB. A stride of zero declares any size with four
+    /// bytes.
     pub view_expansion: u64,
     /// Ratio of the inflated to the stored size of one archive member. Deflate itself cannot exceed 1,032.
     pub inflate_ratio: u64,
