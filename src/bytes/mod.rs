@@ -6,6 +6,7 @@ mod part;
 mod source;
 mod span;
 mod strided;
+mod windowed;
 
 pub use cursor::{Cursor, Error, ErrorKind};
 pub use file::FileSource;
@@ -16,6 +17,7 @@ pub use source::ReadAt;
 pub(crate) use source::{Positioned, read_vec};
 pub use span::{Offset, Span};
 pub(crate) use strided::Strided;
+pub(crate) use windowed::Windowed;
 
 /// A length as an index. Saturates on 32-bit machines, where the read that follows then fails.
 pub(crate) fn index(n: u64) -> usize {

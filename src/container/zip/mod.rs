@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use zip::read::{ArchiveOffset, Config, ZipArchive};
 
-use crate::bytes::{Positioned, ReadAt, Span, length, read_vec};
+use crate::bytes::{Positioned, ReadAt, Span, Windowed, length, read_vec};
 use crate::limits::{LimitKind, Limits, check};
 
 use self::directory::{END_RECORD_LEN, EndRecord};
@@ -91,6 +91,7 @@ impl Archive {
     /// # Errors
     /// Whatever two readers could take differently, with both sides; limits; I/O.
     pub fn open(source: &dyn ReadAt, limits: &Limits) -> Result<Self, Error> {
+        let source = &Windowed::new(source);
         let end = EndRecord::find(source)?;
         let config = Config { archive_offset: ArchiveOffset::Known(0) };
         let mut zip = ZipArchive::with_config(config, Positioned::new(source))
