@@ -39,6 +39,14 @@ pub enum ErrorKind {
     /// The files of a folder do not fit together.
     #[error(transparent)]
     Hub(#[from] hub::Error),
+    /// A folder of several models, where one is wanted.
+    #[error("holds several models, {first:?} and {second:?} among them; name the folder or the file of one")]
+    SeveralModels {
+        /// One.
+        first: String,
+        /// Another.
+        second: String,
+    },
     /// A file that was to be copied could not be read.
     #[error("cannot be copied: {0}")]
     Copy(std::io::Error),
@@ -75,6 +83,7 @@ impl Error {
             ErrorKind::Plan(plan::Error::Refused(_)) => Class::Refused,
             ErrorKind::Plan(plan::Error::Misuse(_))
             | ErrorKind::OutputIsInput(_)
+            | ErrorKind::SeveralModels { .. }
             | ErrorKind::PathNotUtf8 => Class::Misuse,
             ErrorKind::Plan(plan::Error::Structure(_)) => Class::Malformed,
             ErrorKind::Output(error) => output_class(&error.kind),

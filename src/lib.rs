@@ -20,6 +20,7 @@ pub mod custody;
 pub mod diff;
 pub mod disasm;
 mod error;
+pub mod folder;
 pub mod hub;
 pub mod limits;
 pub mod output;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::bytes::{FileSource, ReadAt, Span, index};
 use crate::checkpoint::{self, OpenOptions, Opened};
 use crate::error::Error;
+use crate::folder;
 use crate::output;
 use crate::plan::{self, Aliases, Plan};
 use crate::progress::Silent;
@@ -48,26 +49,30 @@ pub enum Root {
 }
 
 impl Checkpoint {
-    /// Opens a file with the default limits. With the feature `mmap` it is mapped: a file that another process
-    /// truncates meanwhile ends this process with a signal.
+    /// Opens a file, or a folder that is one model, with the default limits. With the feature `mmap` a file is mapped: one
+    /// that another process truncates meanwhile ends this process with a signal.
     ///
     /// # Errors
-    /// Whatever keeps it from being read as a checkpoint, see [`Class`](crate::Class).
+    /// Whatever keeps it from being read as a checkpoint, see [`Class`](crate::Class); a folder of several models, of which
+    /// one is to be named.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         Self::open_with(path, &OpenOptions::default())
     }
 
-    /// Opens a file.
+    /// Opens a file, or a folder that is one model.
     ///
     /// # Errors
     /// As [`Checkpoint::open`].
     pub fn open_with(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self, Error> {
         let path = path.as_ref();
+        if path.is_dir() {
+            return Self::new(path, folder::open_one(path, options, &mut |_, _| Ok(()))?);
+        }
         let source = source(path).map_err(|e| Error::new(path, checkpoint::Error::Io(e)))?;
         let mut options = options.clone();
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         options.siblings.get_or_insert_with(|| folder.unwrap_or(Path::new(".")).to_owned());
-        Self::new(path, &source, &options)
+        Self::new(path, checkpoint::open(&source, &options).map_err(|e| Error::new(path, e))?)
     }
 
     /// Reads from anything with positions: a file, bytes in memory, ranges of an object store.
@@ -76,11 +81,12 @@ impl Checkpoint {
     /// As [`Checkpoint::open`].
     pub fn from_source(source: impl ReadAt + 'static) -> Result<Self, Error> {
         let source: Arc<dyn ReadAt> = Arc::new(source);
-        Self::new(Path::new("source"), &source, &OpenOptions::default())
+        let name = Path::new("source");
+        let opened = checkpoint::open(&source, &OpenOptions::default());
+        Self::new(name, opened.map_err(|e| Error::new(name, e))?)
     }
 
-    fn new(name: &Path, source: &Arc<dyn ReadAt>, options: &OpenOptions) -> Result<Self, Error> {
-        let mut opened = checkpoint::open(source, options).map_err(|e| Error::new(name, e))?;
+    fn new(name: &Path, mut opened: Opened) -> Result<Self, Error> {
         // Deflated storages are rare: torch stores. They are inflated here, once, into a nameless temporary file.
         let deflated = |storage: &Storage| matches!(storage.place, Place::Deflated { .. });
         let needed: Vec<StorageId> = (0..)

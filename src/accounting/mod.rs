@@ -32,7 +32,8 @@ impl Accounting {
     }
 
     /// Both together.
-    pub(crate) fn plus(self, other: Self) -> Self {
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
         Self {
             pickle: self.pickle.saturating_add(other.pickle),
             tensors: self.tensors.saturating_add(other.tensors),

@@ -340,9 +340,18 @@ pub enum Error {
 }
 
 impl Error {
-    /// Says in which of several files it is.
-    pub(super) fn inside(self, place: &str) -> Self {
-        Self::Inside { place: place.into(), error: Box::new(self) }
+    /// Says in which of several files it is. Refusals say so themselves.
+    #[must_use]
+    pub fn inside(self, place: &str) -> Self {
+        let Self::Refused { mut uses } = self else {
+            return Self::Inside { place: place.into(), error: Box::new(self) };
+        };
+        for refused in &mut uses {
+            let entry =
+                refused.entry.iter().fold(place.to_owned(), |place, entry| format!("{place}: {entry}"));
+            refused.entry = Some(entry.into());
+        }
+        Self::Refused { uses }
     }
 }
 

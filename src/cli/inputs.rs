@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use depickle::bytes::{FileSource, ReadAt};
 use depickle::convert::is_checkpoint_folder;
+use depickle::hub::is_own as is_own_name;
 use walkdir::{DirEntry, WalkDir};
 
 use super::sanitize::sanitize;
@@ -189,8 +190,7 @@ fn walk(folder: &Path, is_skipped: fn(&DirEntry) -> bool, inputs: &mut Inputs) {
 /// What depickle itself writes beside an output, or left behind when it was killed.
 fn is_own(entry: &DirEntry) -> bool {
     let name = entry.file_name().to_string_lossy();
-    matches!(&*name, "manifest.json" | "SHA256SUMS" | "model.sig" | "provenance.intoto.json" | "bom.cdx.json")
-        || name.ends_with(".manifest.json")
+    is_own_name(&name)
         || name.ends_with(".metadata.json")
         || name.starts_with('.') && name.ends_with(".partial")
 }

@@ -7,14 +7,14 @@ use depickle::report::{INSPECT_SCHEMA, Inspected, InspectedFile};
 
 use super::args::InspectArgs;
 use super::exit::Exit;
-use super::inputs::{self, Input};
+use super::inputs::{self, Input, Source};
 use super::printer::Printer;
 use super::sanitize::bounded;
 use super::text::length;
 
 /// Shows every input.
 pub(crate) fn run(args: &InspectArgs, printer: &mut Printer) -> Exit {
-    let inputs = match inputs::find(&args.inputs) {
+    let inputs = match inputs::find_checkpoints(&args.inputs) {
         Ok(inputs) => inputs,
         Err(message) => {
             printer.error(format_args!("error: {message}"));
@@ -24,20 +24,22 @@ pub(crate) fn run(args: &InspectArgs, printer: &mut Printer) -> Exit {
     let mut document = Inspected { schema: INSPECT_SCHEMA, files: Vec::new() };
     let mut exits = Vec::new();
     let mut passed_over = inputs.skipped;
+    let mut is_shown = false;
     for input in &inputs.all {
-        let Some((file, exit)) = inspect(input, printer) else {
+        let Some((files, exit)) = inspect(input, printer) else {
             passed_over = passed_over.saturating_add(1);
             continue;
         };
-        exits.push(exit);
-        if printer.is_json() {
-            document.files.push(file);
-        } else if file.error.is_none() {
-            if exits.len() > 1 {
-                printer.data("");
+        for file in files {
+            if !printer.is_json() && file.error.is_none() {
+                if std::mem::replace(&mut is_shown, true) {
+                    printer.data("");
+                }
+                show::show(&file, printer);
             }
-            show::show(&file, printer);
+            document.files.push(file);
         }
+        exits.push(exit);
     }
     if printer.is_json() {
         printer.document(&document);
@@ -52,11 +54,16 @@ pub(crate) fn run(args: &InspectArgs, printer: &mut Printer) -> Exit {
     Exit::of_several(exits)
 }
 
-/// One file; `None` where it was found in a folder and is no model file.
-fn inspect(input: &Input, printer: &mut Printer) -> Option<(InspectedFile, Exit)> {
+/// One input, which is a file, or a folder with the models in it; `None` where it was found in a folder and is no model
+/// file.
+fn inspect(input: &Input, printer: &mut Printer) -> Option<(Vec<InspectedFile>, Exit)> {
     let mut file = InspectedFile { path: input.name(), ..InspectedFile::default() };
-    let exit = match collect::collect(input, &mut file) {
-        Ok(exit) => exit,
+    let collected = match &input.source {
+        Source::Checkpoint(folder) => collect::folder(folder, &mut file),
+        _ => collect::file(input, &mut file).map(|exit| (vec![std::mem::take(&mut file)], exit)),
+    };
+    let (mut files, exit) = match collected {
+        Ok(collected) => collected,
         Err(collect::Failure::NotApplicable) if input.is_found() => return None,
         Err(failure) => {
             let (exit, message) = failure.told();
@@ -65,9 +72,12 @@ fn inspect(input: &Input, printer: &mut Printer) -> Option<(InspectedFile, Exit)
                 printer.error(show::refusal(refusal));
             }
             file.error = Some(message);
-            if file.refusals.is_empty() { exit } else { Exit::No }
+            let exit = if file.refusals.is_empty() { exit } else { Exit::No };
+            (vec![file], exit)
         }
     };
-    file.exit = exit.code();
-    Some((file, exit))
+    for file in &mut files {
+        file.exit = exit.code();
+    }
+    Some((files, exit))
 }

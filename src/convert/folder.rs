@@ -4,27 +4,22 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::bytes::{FileSource, ReadAt};
-use crate::checkpoint::{self, OpenOptions, Opened};
-use crate::custody::{Expect, Expected};
+use crate::bytes::ReadAt;
+use crate::checkpoint::OpenOptions;
+use crate::custody::Expected;
 use crate::error::{Error, ErrorKind};
-use crate::hub::{self, Repository, WeightSet};
+use crate::folder::{self, HUGGING_FACE};
+use crate::hub::WeightSet;
 use crate::plan;
 use crate::progress::Progress;
-use crate::tensor::{Kind, Leaf, Step, Tree};
 
 use super::job::Job;
 use super::model::{Model, Naming, Spread};
 use super::others::{self, Other};
-use super::{Converted, ManifestAt, Options, output_name, ranks};
+use super::{Converted, ManifestAt, Options, output_name};
 
-/// Whether a folder is one checkpoint, and not just a place where checkpoints are.
-pub fn is_checkpoint_folder(path: &Path) -> bool {
-    hub::is_here(path).unwrap_or(false) || ranks::are_here(path)
-}
-
-/// Converts a folder that [is one checkpoint](is_checkpoint_folder) into another, or into itself: the new files then stand
-/// beside the old. All of it is one commit: files are staged, and renamed together, the manifest last.
+/// Converts a folder that [is one checkpoint](crate::folder::is_checkpoint) into another, or into itself: the new files then
+/// stand beside the old. All of it is one commit: files are staged, and renamed together, the manifest last.
 ///
 /// # Errors
 /// As [`convert`](super::convert()); files that do not fit together.
@@ -34,21 +29,13 @@ pub fn convert_folder(
     options: &Options,
     progress: &dyn Progress,
 ) -> Result<Converted, Error> {
-    if !hub::is_here(input).unwrap_or(false) && ranks::are_here(input) {
-        let (model, left_out_files) = ranks::model(input, output, options)?;
-        let mut job = Job::new(vec![model], input, output, manifest_in(output, options), options);
-        job.is_folder = true;
-        job.left_out_files = left_out_files;
-        return job.run(progress);
-    }
+    let Planned { models, layout, others, left_out, open } = planned(input, output, options)?;
     // The libraries of these layouts tie by the model's config.
-    let plan = plan::Options { prefer_once: true, ..options.plan.clone() };
-    let options = Options { plan, ..options.clone() };
-    let (repository, models, open) = repository(input, output, &options)?;
-    let manifest = manifest_in(output, &options);
-    let mut job = Job::new(models, input, output, manifest, &options);
+    let mut options = options.clone();
+    options.plan.prefer_once |= layout == HUGGING_FACE;
+    let mut job = Job::new(models, input, output, manifest_in(output, &options), &options);
     job.is_folder = true;
-    beside(&mut job, repository, output, &open)?;
+    beside(&mut job, (others, left_out), output, &open)?;
     job.run(progress)
 }
 
@@ -61,105 +48,45 @@ fn manifest_in(output: &Path, options: &Options) -> Option<PathBuf> {
     }
 }
 
-/// Opens and plans every model of a folder. What has to be expanded goes to `spool`.
-pub(super) fn models(input: &Path, spool: &Path, options: &Options) -> Result<Vec<Model>, Error> {
-    match hub::is_here(input) {
-        Ok(false) => Ok(vec![ranks::model(input, spool, options)?.0]),
-        _ => Ok(repository(input, spool, options)?.1),
-    }
+/// A folder whose models are open and planned.
+struct Planned {
+    models: Vec<Model>,
+    layout: &'static str,
+    others: Vec<String>,
+    left_out: Vec<(String, String)>,
+    /// How it was opened.
+    open: OpenOptions,
 }
 
-/// Opens and plans every model of a Hugging Face folder.
-fn repository(
-    input: &Path,
-    spool: &Path,
-    options: &Options,
-) -> Result<(Repository, Vec<Model>, OpenOptions), Error> {
-    let repository = hub::open(input).map_err(|error| Error::new(input, error))?;
+/// Opens and plans every model of a folder. What has to be expanded goes to `spool`.
+pub(super) fn models(input: &Path, spool: &Path, options: &Options) -> Result<Vec<Model>, Error> {
+    planned(input, spool, options).map(|planned| planned.models)
+}
+
+fn planned(input: &Path, spool: &Path, options: &Options) -> Result<Planned, Error> {
     let mut open = options.open.clone();
     open.spool = open.spool.or_else(|| spool.is_dir().then(|| spool.to_owned()));
     open.values = options.plan.metadata && !options.dry_run;
-    let mut opened = Vec::with_capacity(repository.sets.len());
-    for set in &repository.sets {
-        opened.push(open_set(&repository, set, &open, &options.expect)?);
-    }
-    let mut models = Vec::with_capacity(opened.len());
-    for (set, (opened, expected)) in repository.sets.iter().zip(opened) {
-        let model = Model::new(opened, naming(set), &spread(set, options), &options.plan);
-        let mut model = model.map_err(|kind| Error::new(&input.join(&set.folder), kind))?;
-        model.expected = expected;
-        models.push(model);
-    }
-    Ok((repository, models, open))
-}
-
-/// Opens the shards of a model as one source, and says what each of its files was compared with before.
-fn open_set(
-    repository: &Repository,
-    set: &WeightSet,
-    options: &OpenOptions,
-    expect: &Expect,
-) -> Result<(Opened, Vec<Vec<Expected>>), Error> {
-    let mut expected: Vec<Vec<Expected>> = Vec::new();
-    let mut whole: Option<Opened> = None;
-    let mut names: HashMap<String, usize> = HashMap::new();
-    for (number, path) in set.shards.iter().enumerate() {
-        let file = repository.root.join(path);
-        let fail = |error: checkpoint::Error| Error::new(&file, error);
-        let source = FileSource::open(&file).map_err(|error| fail(checkpoint::Error::Io(error)))?;
-        let source: Arc<dyn ReadAt> = Arc::new(source);
-        let said = super::check(&source, &file, expect).map_err(|kind| Error::new(&file, kind))?;
-        expected.resize(whole.as_ref().map_or(0, |whole| whole.files.len()), Vec::new());
-        expected.push(said);
-        let mut opened = checkpoint::open(&source, options).map_err(fail)?;
-        opened.name(path);
-        for name in tensor_names(&opened.tree).into_iter().filter(|_| set.is_sharded()) {
-            if let Some(first) = names.get(&name).filter(|first| **first != number) {
-                let first = set.shards.get(*first).cloned().unwrap_or_default();
-                let error = hub::Error::Doubled { name, first, second: path.clone() };
-                return Err(Error::new(&repository.root, error));
-            }
-            names.insert(name, number);
-        }
-        match &mut whole {
-            None => whole = Some(opened),
-            Some(whole) => whole.join(opened, None),
-        }
-    }
-    let mut whole = whole.ok_or_else(|| Error::new(&repository.root, checkpoint::Error::NotApplicable))?;
-    whole.strays.extend(check_index(set, &names).map_err(|error| Error::new(&repository.root, error))?);
-    Ok((whole, expected))
-}
-
-/// Every tensor that the index names stands in its shard. What it does not name is said: older loaders take it, too.
-fn check_index(set: &WeightSet, names: &HashMap<String, usize>) -> Result<Option<String>, hub::Error> {
-    let Some(index) = &set.index else { return Ok(None) };
-    let mut listed = 0_usize;
-    for (name, file) in index.tensors() {
-        let shard = format!("{}{file}", set.folder);
-        let holds = names.get(name).and_then(|number| set.shards.get(*number));
-        if holds != Some(&shard) {
-            return Err(hub::Error::Absent { name: name.to_owned(), shard, index: index.path.clone() });
-        }
-        listed = listed.saturating_add(1);
-    }
-    let beyond = names.len().saturating_sub(listed);
-    Ok((beyond > 0).then(|| format!("{}: names {listed} of {} tensors", index.path, names.len())))
-}
-
-/// The names of all tensors, those in parts without their parts.
-fn tensor_names(tree: &Tree) -> Vec<String> {
-    let tensors = tree
-        .iter()
-        .filter(|(_, entry)| matches!(entry.kind, Kind::Leaf(Leaf::Tensor(_) | Leaf::LeftOut { .. })));
-    let name = |id| {
-        let steps = tree.ancestors(id).map(|(_, entry)| &entry.step);
-        let mut steps: Vec<_> =
-            steps.filter(|step| !matches!(step, Step::Root | Step::Part(_))).map(Step::text).collect();
-        steps.reverse();
-        steps.join(".")
+    let mut said: HashMap<String, Vec<Expected>> = HashMap::new();
+    let mut admit = |name: &str, source: &Arc<dyn ReadAt>| {
+        let path = input.join(name);
+        let expected = super::check(source, &path, &options.expect);
+        said.insert(name.to_owned(), expected.map_err(|kind| Error::new(&path, kind))?);
+        Ok(())
     };
-    tensors.map(|(id, _)| name(id)).collect()
+    let folder = folder::open(input, &open, &mut admit)?;
+    let prefer_once = options.plan.prefer_once || folder.layout == HUGGING_FACE;
+    let choice = plan::Options { prefer_once, ..options.plan.clone() };
+    let mut models = Vec::with_capacity(folder.models.len());
+    for folder::Model { set, opened } in folder.models {
+        let expected = opened.files.iter().map(|file| said.get(&*file.name).cloned().unwrap_or_default());
+        let expected = expected.collect();
+        let model = Model::new(opened, naming(&set), &spread(&set, options), &choice);
+        let model = model.map_err(|kind| Error::new(&input.join(&set.folder), kind))?;
+        models.push(Model { expected, ..model });
+    }
+    let (others, left_out) = (folder.others, folder.left_out);
+    Ok(Planned { models, layout: folder.layout, others, left_out, open })
 }
 
 /// What the files of a model are called.
@@ -181,27 +108,39 @@ fn spread(set: &WeightSet, options: &Options) -> Spread {
 }
 
 /// Sorts the files beside the weights into those that are copied and those that are left out.
-fn beside(job: &mut Job<'_>, repository: Repository, output: &Path, open: &OpenOptions) -> Result<(), Error> {
-    let Repository { root, others, left_out, .. } = repository;
-    let mut left_out: BTreeMap<String, &'static str> = left_out.into_iter().collect();
-    let in_place = super::is_same_file(&root, output);
+fn beside(
+    job: &mut Job<'_>,
+    (others, left_out): (Vec<String>, Vec<(String, String)>),
+    output: &Path,
+    open: &OpenOptions,
+) -> Result<(), Error> {
+    let mut left_out: BTreeMap<String, String> = left_out.into_iter().collect();
+    let root = job.input;
+    let in_place = super::is_same_file(root, output);
     // A copy inside of what is copied would be copied into itself the next time.
     let inside = root.canonicalize().ok().zip(output.canonicalize().ok());
     let inside = inside.and_then(|(root, output)| super::slashed(output.strip_prefix(root).ok()?));
-    let is_output =
-        |path: &String| inside.as_ref().is_some_and(|inside| path.starts_with(&format!("{inside}/")));
+    let is_output = |path: &str| {
+        inside.as_ref().is_some_and(|inside| path.strip_prefix(&**inside).is_some_and(|p| p.starts_with('/')))
+    };
+    let is_weights = |path: &str| job.models.iter().any(|model| model.naming.covers(path));
+    let is_written = |path: &str| {
+        let values = job.models.iter().any(|model| model.naming.metadata() == path);
+        is_output(path) || in_place && (values || is_weights(path))
+    };
+    left_out.retain(|path, _| !is_written(path));
     for path in others.into_iter().filter(|path| job.options.copy_others && !in_place && !is_output(path)) {
         let source: PathBuf = root.join(&path);
-        if job.models.iter().any(|model| model.naming.covers(&path)) {
-            left_out.insert(path, "weights in safetensors, which the converted ones replace");
+        if is_weights(&path) {
+            left_out.insert(path, "weights in safetensors, which the converted ones replace".to_owned());
             continue;
         }
         let fail = |error| Error::new(&source, ErrorKind::Copy(error));
         match others::refusal(&source, open).map_err(fail)? {
-            Some(reason) => _ = left_out.insert(path, reason),
+            Some(reason) => _ = left_out.insert(path, reason.to_owned()),
             None => job.others.push(Other { path, source }),
         }
     }
-    job.left_out_files = left_out.into_iter().map(|(path, reason)| (path, reason.to_owned())).collect();
+    job.left_out_files = left_out.into_iter().collect();
     Ok(())
 }

@@ -6,7 +6,6 @@ mod job;
 mod journal;
 mod model;
 mod others;
-mod ranks;
 mod recheck;
 mod record;
 mod recorded;
@@ -30,7 +29,8 @@ use self::job::Job;
 use self::model::{Model, Naming, Spread};
 
 pub use crate::custody::manifest_name;
-pub use folder::{convert_folder, is_checkpoint_folder};
+pub use crate::folder::is_checkpoint as is_checkpoint_folder;
+pub use folder::convert_folder;
 pub use recheck::{Level, check_source, reconvert};
 pub use target::{metadata_name, output_name};
 

@@ -46,7 +46,7 @@ fn side(side: &Side, tensors: &[DiffTensor], copy: impl Fn(&DiffTensor) -> Optio
     }
     DiffSide {
         path: side.path.display().to_string(),
-        files: side.parts.iter().map(|part| part.file.clone()).collect(),
+        files: side.parts.iter().flat_map(|part| part.files.clone()).collect(),
         tensors: length(side.names.len()),
         tensor_set: set.digest(),
     }

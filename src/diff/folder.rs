@@ -1,59 +1,77 @@
 //! Which files of a folder hold its weights: those that loaders would take.
 //!
 //! An index decides, that of safetensors before that of pickles; without one all safetensors files, without those the
-//! one checkpoint. A folder as the Hugging Face cache has it, of links, is read as the files that they show.
+//! one checkpoint, of any layout. A folder as the Hugging Face cache has it, of links, is read as the files that they show.
+//! Of a pipeline, each of its folders is read like this.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path, PathBuf};
-
-use serde::Deserialize;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use super::DiffError;
 use crate::bytes::FileSource;
-use crate::checkpoint;
+use crate::checkpoint::{self, OpenOptions, Opened};
 use crate::container::{Format, detect};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
+use crate::folder::{is_of_ranks, open_one, open_set, preferred};
+use crate::hub::{self, Index, WeightSet};
 
-/// The files that hold the weights.
-#[derive(Debug, Default)]
-pub(super) struct Files {
-    /// Each with what it is called.
-    pub(super) files: Vec<(PathBuf, String)>,
-    /// The index that names them, with the file of each tensor.
-    pub(super) index: Option<(PathBuf, BTreeMap<String, String>)>,
+/// What is read as one: files, or a model that is open.
+pub(super) struct Found {
+    /// What its names begin with: the folder of a pipeline.
+    pub(super) prefix: String,
+    pub(super) what: What,
 }
 
-impl Files {
-    fn in_folder(folder: &Path, names: &[&String]) -> Self {
-        let files = names.iter().map(|name| (folder.join(name), (*name).clone()));
-        Self { files: files.collect(), index: None }
+pub(super) enum What {
+    /// Each file by itself, with what it is called, and the index that names them.
+    Files(Vec<(PathBuf, String)>, Option<Index>),
+    /// The model of a folder, or that of an index.
+    Model(Box<Opened>),
+}
+
+/// What a side is read from: a file, the shards of an index, or what a folder holds.
+pub(super) fn find(path: &Path, options: &OpenOptions) -> Result<Vec<Found>, DiffError> {
+    if !path.is_dir() {
+        return Ok(vec![Found { prefix: String::new(), what: named(path, options)? }]);
     }
+    let below = hub::folders(path).map_err(|error| Error::new(path, checkpoint::Error::Io(error)))?;
+    let is_whole = |folder: &String| !folder.is_empty();
+    if !below.iter().any(is_whole) {
+        return Ok(vec![Found { prefix: String::new(), what: held(path, options)? }]);
+    }
+    let folder = |prefix: String| Ok(Found { what: held(&path.join(&prefix), options)?, prefix });
+    below.into_iter().map(folder).collect()
 }
 
-/// Bytes of an index: as many as a safetensors header may have.
-const LONGEST: u64 = 100_000_000;
-
-/// An index of shards.
-#[derive(Debug, Deserialize)]
-struct Index {
-    /// The file of each tensor.
-    weight_map: BTreeMap<String, String>,
+/// The files that a named file stands for: itself, or the shards of an index.
+fn named(path: &Path, options: &OpenOptions) -> Result<What, DiffError> {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    if !name.ends_with(INDEX) {
+        return Ok(What::Files(vec![(path.to_owned(), name)], None));
+    }
+    let folder = of(path);
+    let fail = |error: hub::Error| Error::new(folder, error);
+    if !name.ends_with(STOCK_INDEX) {
+        let sets = hub::open(folder).map_err(fail)?.sets;
+        let is_its = |set: &&WeightSet| set.index.as_ref().is_some_and(|index| index.path == name);
+        if let Some(set) = sets.iter().find(is_its) {
+            return Ok(What::Model(Box::new(open_set(folder, set, options, &mut |_, _| Ok(()))?)));
+        }
+    }
+    let index = Index::read(folder, &name).map_err(fail)?;
+    let files: BTreeSet<&str> = index.files().collect();
+    let files = files.into_iter().map(|file| (folder.join(file), file.to_owned())).collect();
+    Ok(What::Files(files, Some(index)))
 }
 
 /// What goes by the name of an index.
 const INDEX: &str = ".index.json";
 
-/// The files that a named file stands for: itself, or the shards of an index.
-pub(super) fn named(path: &Path) -> Result<Files, DiffError> {
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    if name.ends_with(INDEX) {
-        return shards(path, index(path)?);
-    }
-    Ok(Files { files: vec![(path.to_owned(), name)], index: None })
-}
+/// What goes by the name of one over safetensors files.
+const STOCK_INDEX: &str = ".safetensors.index.json";
 
-/// The files of a folder that hold its weights.
-pub(super) fn files(folder: &Path) -> Result<Files, DiffError> {
+/// What a folder holds itself.
+fn held(folder: &Path, options: &OpenOptions) -> Result<What, DiffError> {
     let io = |error| Error::new(folder, checkpoint::Error::Io(error));
     let mut names = BTreeSet::new();
     for entry in std::fs::read_dir(folder).map_err(io)? {
@@ -62,44 +80,48 @@ pub(super) fn files(folder: &Path) -> Result<Files, DiffError> {
             names.extend(entry.file_name().into_string().ok());
         }
     }
-    let indexes = names.iter().filter(|name| name.ends_with(INDEX));
-    let (stock, others): (Vec<&String>, Vec<&String>) =
-        indexes.partition(|name| name.ends_with(".safetensors.index.json"));
-    if let Some(index) = one(folder, &stock)? {
-        return named(&folder.join(index));
+    let indexes: Vec<&String> = names.iter().filter(|name| name.ends_with(STOCK_INDEX)).collect();
+    if let Some(index) = one(folder, &indexes)? {
+        return named(&folder.join(index), options);
     }
+    let ranks = if is_of_ranks(folder) { Some(open_one(folder, options, &mut |_, _| Ok(()))?) } else { None };
+    let is_part =
+        |name: &str| ranks.as_ref().is_some_and(|opened| opened.files.iter().any(|file| *file.name == *name));
     let (mut tensors, mut pickles) = (Vec::new(), Vec::new());
-    for name in &names {
-        let path = folder.join(name);
-        let source = FileSource::open(&path).map_err(io)?;
+    for name in names.iter().filter(|name| !is_part(name)) {
+        let source = FileSource::open(&folder.join(name)).map_err(io)?;
         match detect(&source).map_err(io)? {
             Format::Safetensors => tensors.push(name),
             Format::Unknown | Format::Foreign(_) | Format::Packed(_) => {}
-            _ if BESIDE.iter().any(|(begin, end)| name.starts_with(begin) && name.ends_with(end)) => {}
             _ => pickles.push(name),
         }
     }
+    let in_folder = |names: &[&String]| {
+        What::Files(names.iter().map(|name| (folder.join(name), (*name).clone())).collect(), None)
+    };
+    if tensors.iter().any(|name| !hub::is_variant(name)) {
+        tensors.retain(|name| !hub::is_variant(name));
+    }
     if !tensors.is_empty() {
-        return Ok(Files::in_folder(folder, &tensors));
+        return Ok(in_folder(&tensors));
     }
-    if let Some(index) = one(folder, &others)? {
-        return named(&folder.join(index));
+    if let Some(opened) = ranks {
+        return Ok(What::Model(Box::new(opened)));
     }
+    let repository = hub::open(folder).map_err(|error| Error::new(folder, error))?;
+    let own = |set: &&WeightSet| set.folder.is_empty();
+    match preferred(&repository.sets).into_iter().filter(own).collect::<Vec<_>>().as_slice() {
+        [] => {}
+        [set] => return Ok(What::Model(Box::new(open_set(folder, set, options, &mut |_, _| Ok(()))?))),
+        [first, second, ..] => {
+            let (first, second) = (first.stem.clone(), second.stem.clone());
+            return Err(Error::new(folder, ErrorKind::SeveralModels { first, second }).into());
+        }
+    }
+    pickles.retain(|name| !hub::is_training_state(name));
     one(folder, &pickles)?;
-    Ok(Files::in_folder(folder, &pickles))
+    Ok(in_folder(&pickles))
 }
-
-/// What trainers write beside the weights, by the beginnings and ends of its names.
-const BESIDE: &[(&str, &str)] = &[
-    ("training_args", ".bin"),
-    ("optimizer", ".pt"),
-    ("optimizer", ".bin"),
-    ("scheduler", ".pt"),
-    ("scheduler", ".bin"),
-    ("scaler", ".pt"),
-    ("rng_state", ".pth"),
-    ("random_states_", ".pkl"),
-];
 
 /// The one of several candidates, if there is one.
 fn one<'a>(folder: &Path, names: &[&'a String]) -> Result<Option<&'a String>, DiffError> {
@@ -112,30 +134,6 @@ fn one<'a>(folder: &Path, names: &[&'a String]) -> Result<Option<&'a String>, Di
             second: (*second).clone(),
         }),
     }
-}
-
-fn index(path: &Path) -> Result<Index, DiffError> {
-    let io = |error| Error::new(path, checkpoint::Error::Io(error));
-    let size = std::fs::metadata(path).map_err(io)?.len();
-    let most = LONGEST;
-    if size > most {
-        return Err(DiffError::LongIndex { path: path.display().to_string(), size, most });
-    }
-    let json = std::fs::read(path).map_err(io)?;
-    serde_json::from_slice(&json)
-        .map_err(|error| DiffError::Index { path: path.display().to_string(), error })
-}
-
-/// The files of an index, which lie beside it.
-fn shards(path: &Path, index: Index) -> Result<Files, DiffError> {
-    let files: BTreeSet<&String> = index.weight_map.values().collect();
-    let shard = |file: &&String| {
-        let inside = matches!(Path::new(file).components().collect::<Vec<_>>()[..], [Component::Normal(_)]);
-        let outside = || DiffError::Outside { path: path.display().to_string(), file: (*file).clone() };
-        if inside { Ok((of(path).join(file), (*file).clone())) } else { Err(outside()) }
-    };
-    let files = files.iter().map(shard).collect::<Result<_, DiffError>>()?;
-    Ok(Files { files, index: Some((path.to_owned(), index.weight_map)) })
 }
 
 /// The folder that a file lies in.

@@ -85,32 +85,6 @@ pub enum DiffError {
         /// The other.
         second: String,
     },
-    /// An index of shards that is none.
-    #[error("{path}: no index of shards: {error}")]
-    Index {
-        /// The index.
-        path: String,
-        /// What is wrong with it.
-        error: serde_json::Error,
-    },
-    /// An index of shards that is longer than any real one.
-    #[error("{path}: has {size} bytes, at most {most} expected of an index")]
-    LongIndex {
-        /// The index.
-        path: String,
-        /// Its bytes.
-        size: u64,
-        /// What is allowed.
-        most: u64,
-    },
-    /// An index that names a file elsewhere.
-    #[error("{path}: names the file {file:?}, which does not lie beside it")]
-    Outside {
-        /// The index.
-        path: String,
-        /// The file.
-        file: String,
-    },
     /// An index that places a tensor in a file that does not have it.
     #[error("{path}: says that {name:?} is in {file:?}, which does not hold it")]
     NotInShard {
@@ -200,7 +174,7 @@ fn positions(side: &Side) -> Result<HashMap<&str, usize>, DiffError> {
         if let Some(first) = positions.insert(name.as_str(), i) {
             let file = |i: usize| {
                 let part = side.tensors.get(i).and_then(|held| side.part(held));
-                part.map(|part| part.file.path.clone()).unwrap_or_default()
+                part.and_then(|part| part.files.first()).map(|file| file.path.clone()).unwrap_or_default()
             };
             return Err(DiffError::Doubled {
                 path: side.path.display().to_string(),

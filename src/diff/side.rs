@@ -1,17 +1,18 @@
 //! One side of a comparison: the named tensors of a file or a folder, whatever its format.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use safetensors::Dtype as Stored;
 
-use super::folder::{self, Files};
+use super::folder::{self, Found, What};
 use super::{DiffError, Options};
 use crate::bytes::{FileSource, ReadAt, Span, length};
-use crate::checkpoint::{self, OpenOptions, SourceFile};
+use crate::checkpoint::{self, OpenOptions, Opened, SourceFile};
 use crate::container::{Format, Safetensors, detect};
 use crate::error::Error;
+use crate::hub::Index;
 use crate::output;
 use crate::plan::{self, Aliases, Note};
 use crate::progress::Silent;
@@ -32,12 +33,13 @@ pub(super) struct Side {
 
 /// An opened file.
 pub(super) struct Part {
-    pub(super) file: DiffFile,
+    /// One, or those of a model that is a folder.
+    pub(super) files: Vec<DiffFile>,
     pub(super) path: PathBuf,
     pub(super) streams: Streams,
     pub(super) storages: Vec<Storage>,
-    /// It, and files beside it, as they are on disk.
-    files: Vec<Arc<dyn ReadAt>>,
+    /// They, and files beside them, as they are on disk.
+    on_disk: Vec<Arc<dyn ReadAt>>,
 }
 
 /// A tensor.
@@ -66,12 +68,20 @@ impl Side {
             names: Vec::new(),
             notes: Vec::new(),
         };
-        let Files { files, index } = if path.is_dir() { folder::files(path)? } else { folder::named(path)? };
-        for (file, name) in files {
-            side.add(&file, name, root, options)?;
-        }
-        if let Some((index, weight_map)) = index {
-            side.check_index(&index, &weight_map)?;
+        for Found { prefix, what } in folder::find(path, &options.open)? {
+            let (first, part) = (side.names.len(), side.parts.len());
+            match what {
+                What::Files(files, index) => {
+                    for (file, name) in files {
+                        side.add(&file, name, root, options)?;
+                    }
+                    index.iter().try_for_each(|index| side.check_index(index))?;
+                }
+                What::Model(opened) => side.add_opened(path, "", *opened, root, options)?,
+            }
+            side.names.iter_mut().skip(first).for_each(|name| name.insert_str(0, &prefix));
+            let files = side.parts.iter_mut().skip(part).flat_map(|part| &mut part.files);
+            files.for_each(|file| file.path.insert_str(0, &prefix));
         }
         if side.names.is_empty() {
             return Err(DiffError::NoWeights { path: path.display().to_string() });
@@ -79,21 +89,23 @@ impl Side {
         Ok(side)
     }
 
-    /// Each tensor of the index is in the file that it says. Pickles go by the names that convert would give.
-    fn check_index(&self, index: &Path, weight_map: &BTreeMap<String, String>) -> Result<(), DiffError> {
+    /// Each tensor of an index of safetensors files is in the file that it says. What a pickle holds goes by the names that
+    /// convert would give.
+    fn check_index(&self, index: &Index) -> Result<(), DiffError> {
         let held: HashSet<(&str, &str)> = self
             .tensors
             .iter()
             .zip(&self.names)
-            .filter_map(|(held, name)| Some((self.part(held)?.file.path.as_str(), name.as_str())))
+            .filter_map(|(held, name)| Some((&*self.part(held)?.files.first()?.path, name.as_str())))
             .collect();
-        let is_stock = |file: &String| {
-            self.parts.iter().any(|part| part.file.path == *file && part.file.container == SAFETENSORS)
+        let is_stock = |path: &str| {
+            let mut files = self.parts.iter().filter_map(|part| part.files.first());
+            files.any(|file| file.path == path && file.container == SAFETENSORS)
         };
-        for (name, file) in weight_map {
-            if !held.contains(&(file.as_str(), name.as_str())) && is_stock(file) {
-                let path = index.display().to_string();
-                return Err(DiffError::NotInShard { path, name: name.clone(), file: file.clone() });
+        for (name, file) in index.tensors() {
+            if !held.contains(&(file, name)) && is_stock(file) {
+                let (path, name, file) = (index.path.clone(), name.to_owned(), file.to_owned());
+                return Err(DiffError::NotInShard { path, name, file });
             }
         }
         Ok(())
@@ -101,7 +113,7 @@ impl Side {
 
     /// Whether any of its files has places to choose from.
     pub(super) fn has_places(&self) -> bool {
-        self.parts.iter().any(|part| part.file.container != SAFETENSORS)
+        self.parts.iter().flat_map(|part| &part.files).any(|file| file.container != SAFETENSORS)
     }
 
     fn add(
@@ -116,7 +128,7 @@ impl Side {
         if detect(&*source).map_err(io)? == Format::Safetensors {
             return self.add_safetensors(path, name, source);
         }
-        self.add_checkpoint(path, name, &source, root, options)
+        self.add_checkpoint(path, &name, &source, root, options)
     }
 
     fn add_safetensors(
@@ -145,11 +157,11 @@ impl Side {
             self.tensors.push(Held { part: self.parts.len(), dtype: info.dtype, shape, view });
         }
         self.parts.push(Part {
-            file: DiffFile { path: name, container: SAFETENSORS.to_owned(), root: None },
+            files: vec![DiffFile { path: name, container: SAFETENSORS.to_owned(), root: None }],
             path: path.to_owned(),
             streams: Streams::new(source.clone()),
             storages: vec![storage],
-            files: vec![source],
+            on_disk: vec![source],
         });
         Ok(())
     }
@@ -157,14 +169,26 @@ impl Side {
     fn add_checkpoint(
         &mut self,
         path: &Path,
-        name: String,
+        name: &str,
         source: &Arc<dyn ReadAt>,
         root: Option<&str>,
         options: &Options,
     ) -> Result<(), DiffError> {
         let siblings = options.open.siblings.clone().or_else(|| Some(folder::of(path).to_owned()));
         let open = OpenOptions { siblings, ..options.open.clone() };
-        let mut opened = checkpoint::open(source, &open).map_err(|error| Error::new(path, error))?;
+        let opened = checkpoint::open(source, &open).map_err(|error| Error::new(path, error))?;
+        self.add_opened(path, name, opened, root, options)
+    }
+
+    /// Adds a checkpoint: the file `name`, or a model that is a folder and has files with names of their own.
+    fn add_opened(
+        &mut self,
+        path: &Path,
+        name: &str,
+        mut opened: Opened,
+        root: Option<&str>,
+        options: &Options,
+    ) -> Result<(), DiffError> {
         let choice = plan::Options {
             root: root.map(str::to_owned),
             all: options.all,
@@ -174,7 +198,8 @@ impl Side {
         let plan = plan::plan(&opened.tree, &opened.tensors, &choice);
         let plan = plan.map_err(|error| Error::new(path, error))?;
         let roots = plan.notes.iter().filter(|note| matches!(note, Note::Root { .. } | Note::Several { .. }));
-        self.notes.extend(roots.map(|note| format!("{name}: {note}")));
+        let shown = if name.is_empty() { path.display().to_string() } else { name.to_owned() };
+        self.notes.extend(roots.map(|note| format!("{shown}: {note}")));
         let written = plan.tensors.iter().map(|planned| (planned.entry, &planned.name, planned.tensor));
         let aliases = plan
             .aliases
@@ -191,14 +216,23 @@ impl Side {
             let (dtype, shape) = (view.dtype().stored(), view.stored_shape());
             self.tensors.push(Held { part: self.parts.len(), dtype, shape, view });
         }
-        let container = opened.files.first().map(SourceFile::layers).unwrap_or_default();
+        if !name.is_empty() {
+            // Files beside it that hold some of its arrays are parts of it.
+            opened.name(name);
+        }
+        let file = |file: &SourceFile| {
+            let (path, container) = (file.name.to_string(), file.layers());
+            DiffFile { path, container, root: plan.root.clone() }
+        };
+        let count = if name.is_empty() { opened.files.len() } else { 1 };
+        let files = opened.files.iter().take(count).map(file).collect();
         let folder = options.open.spool.clone().unwrap_or_else(std::env::temp_dir);
         output::spool(&mut opened.streams, &mut opened.storages, needed, &folder, options.jobs(), &Silent)
             .map_err(|error| Error::new(path, error))?;
         self.parts.push(Part {
-            file: DiffFile { path: name, container, root: plan.root },
+            files,
             path: path.to_owned(),
-            files: opened.on_disk(),
+            on_disk: opened.on_disk(),
             streams: opened.streams,
             storages: opened.storages,
         });
@@ -221,7 +255,7 @@ impl Side {
     /// Fails where a file has changed since it was opened.
     pub(super) fn check_unchanged(&self) -> Result<(), Error> {
         self.parts.iter().try_for_each(|part| {
-            part.files.iter().try_for_each(ReadAt::check_unchanged).map_err(|error| {
+            part.on_disk.iter().try_for_each(ReadAt::check_unchanged).map_err(|error| {
                 let kind = output::ErrorKind::Changed(error);
                 Error::new(&part.path, output::Error { path: part.path.clone(), kind })
             })

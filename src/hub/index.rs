@@ -58,8 +58,11 @@ impl<'de> Deserialize<'de> for WeightMap {
 }
 
 impl Index {
-    /// Reads an index and checks that it names files of its own folder.
-    pub(super) fn read(root: &Path, path: &str) -> Result<Self, Error> {
+    /// Reads an index, by its path from the repository, and checks that it names files of its own folder.
+    ///
+    /// # Errors
+    /// Those of reading it; what is no index.
+    pub fn read(root: &Path, path: &str) -> Result<Self, Error> {
         let file = std::fs::File::open(root.join(path))?;
         let size = file.metadata()?.len();
         if size > MOST {

@@ -20,9 +20,10 @@ use std::path::{Path, PathBuf};
 
 pub use error::Error;
 pub use index::{Index, index_file};
+pub use names::{is_own, is_training_state};
 
 use self::list::{Found, Listed, list};
-use self::names::{Role, role};
+use self::names::{Role, role, stock};
 
 /// A folder in such a layout.
 #[derive(Debug)]
@@ -60,6 +61,36 @@ impl WeightSet {
     }
 }
 
+/// The folders whose weights a loader takes, pickled or in safetensors: relative to `root`, empty or ending in a slash. Those
+/// below count in a pipeline, or where there are none in `root` itself.
+///
+/// # Errors
+/// Those of listing it.
+pub fn folders(root: &Path) -> std::io::Result<Vec<String>> {
+    let listed = list(root)?;
+    let is_weights = |file: &&Listed| {
+        matches!(role(file.name()), Role::Weights(_) | Role::Index(_)) || stock(file.name()).is_some()
+    };
+    let mut folders: Vec<String> =
+        listed.iter().filter(is_weights).map(|file| file.folder().to_owned()).collect();
+    folders.dedup();
+    if folders.iter().any(String::is_empty) && !is_pipeline(&listed) {
+        folders.retain(String::is_empty);
+    }
+    folders.sort();
+    folders.dedup();
+    Ok(folders)
+}
+
+/// Whether a file of weights in safetensors is a variant, such as `fp16`.
+pub fn is_variant(name: &str) -> bool {
+    stock(name).is_some_and(|name| name.variant.is_some())
+}
+
+fn is_pipeline(listed: &[Listed]) -> bool {
+    listed.iter().any(|file| matches!(&*file.path, "model_index.json" | "modules.json"))
+}
+
 /// Whether a folder is one: it holds weights under these names itself, or is a pipeline whose folders do.
 ///
 /// # Errors
@@ -72,8 +103,7 @@ pub fn is_here(root: &Path) -> std::io::Result<bool> {
                 && (below || file.folder().is_empty())
         })
     };
-    let is_pipeline = listed.iter().any(|file| matches!(&*file.path, "model_index.json" | "modules.json"));
-    Ok(weights(is_pipeline))
+    Ok(weights(is_pipeline(&listed)))
 }
 
 /// Sorts the files of a folder and checks that shards and index fit together.

@@ -25,8 +25,21 @@ const TEXT: &[&str] = &[
 /// Text files without a suffix.
 const BARE: &[&str] = &["LICENSE", "NOTICE", "README", "COPYING"];
 
-/// What depickle writes beside weights.
-const OWN: &[&str] = &["manifest.json", "SHA256SUMS", "model.sig", "provenance.intoto.json", "bom.cdx.json"];
+/// What depickle writes beside weights, besides manifests of single files.
+const OWN: &[&str] = &[
+    "manifest.json",
+    "SHA256SUMS",
+    "model.sig",
+    "provenance.intoto.json",
+    "provenance.predicate.json",
+    "provenance.dsse.json",
+    "bom.cdx.json",
+];
+
+/// Whether a file has the name of a document that depickle writes beside weights.
+pub fn is_own(name: &str) -> bool {
+    OWN.contains(&name) || name.ends_with(".manifest.json")
+}
 
 /// What a file is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,21 +77,38 @@ impl Name {
 
 /// What a file of this name is for.
 pub(super) fn role(name: &str) -> Role {
-    static STATE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(TRAINING).ok());
     if let Some(parts) = family(name).and_then(|(family, rest)| parts(family, rest)) {
         return parts;
     }
     let suffix = name.rsplit_once('.').map(|(_, suffix)| suffix.to_ascii_lowercase());
     let suffix = suffix.as_deref().unwrap_or_default();
     match () {
-        () if OWN.contains(&name) || name.ends_with(".manifest.json") => Role::Own,
-        () if STATE.as_ref().is_some_and(|state| state.is_match(name)) => {
-            Role::LeftOut("state of a training run")
-        }
+        () if is_own(name) => Role::Own,
+        () if is_training_state(name) => Role::LeftOut("state of a training run"),
         () if suffix == "py" => Role::LeftOut("code"),
         () if suffix == "safetensors" || TEXT.contains(&suffix) || BARE.contains(&name) => Role::Other,
         () => Role::LeftOut("no weights under a name that the libraries load, and no config or text"),
     }
+}
+
+/// What a file of weights in safetensors is, or their index, by its name.
+pub(super) fn stock(name: &str) -> Option<Name> {
+    let (before, after) = name.rsplit_once(".safetensors")?;
+    let pickled =
+        match before.strip_prefix("model").filter(|rest| rest.is_empty() || rest.starts_with(['.', '-'])) {
+            Some(rest) => format!("pytorch_model{rest}.bin{after}"),
+            None => format!("{before}.bin{after}"),
+        };
+    match role(&pickled) {
+        Role::Weights(name) | Role::Index(name) => Some(name),
+        _ => None,
+    }
+}
+
+/// Whether a file has the name of what a trainer keeps beside the weights.
+pub fn is_training_state(name: &str) -> bool {
+    static STATE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(TRAINING).ok());
+    STATE.as_ref().is_some_and(|state| state.is_match(name))
 }
 
 /// The family of a name, and what follows.
@@ -133,6 +163,23 @@ mod tests {
             let Role::Index(parts) = role(name) else { panic!("{name}") };
             assert_eq!(parts.stem(), stem);
         }
+    }
+
+    #[test]
+    fn weights_in_safetensors_are_told_by_their_names() {
+        for (name, family) in [
+            ("model.safetensors", Some("pytorch_model")),
+            ("model-00001-of-00002.safetensors", Some("pytorch_model")),
+            ("model.safetensors.index.json", Some("pytorch_model")),
+            ("diffusion_pytorch_model.fp16.safetensors", Some("diffusion_pytorch_model")),
+            ("adapter_model.safetensors", Some("adapter_model")),
+            ("last.safetensors", None),
+            ("modeling.safetensors", None),
+            ("model.bin", None),
+        ] {
+            assert_eq!(stock(name).map(|name| name.family), family, "{name}");
+        }
+        assert_eq!(stock("model.fp16.safetensors").unwrap().variant.as_deref(), Some("fp16"));
     }
 
     #[test]

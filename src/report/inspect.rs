@@ -29,16 +29,24 @@ pub struct InspectedFile {
     pub error: Option<String>,
     /// Bytes; null where the file cannot be opened.
     pub size: Option<u64>,
-    /// Such as `torch-zip`; null where that was not found out.
+    /// Such as `torch-zip`; of a folder its layout, such as `dcp`; null where that was not found out.
     pub container: Option<&'static str>,
+    /// Of a folder with several models, which: the path that its weights get in the output, up to shard number and suffix.
+    pub model: Option<String>,
     /// `little` or `big`.
     pub byteorder: Option<&'static str>,
+    /// The files that it is made of: itself, those beside it that hold some of its arrays, those of a folder.
+    pub sources: Vec<InspectedSource>,
     /// Its pickles, in the order in which Python would load them.
     pub pickles: Vec<InspectedPickle>,
     /// Uses of names that refuse a conversion.
     pub refusals: Vec<RefusedCall>,
-    /// Where its bytes went; null for a safetensors file.
+    /// Where its bytes went, of a folder those of all its sources; null for a safetensors file.
     pub accounting: Option<Accounting>,
+    /// Of a folder, files beside the weights that `convert` copies to another folder, if they hold what their names say.
+    pub other_files: Vec<String>,
+    /// Of a folder, files that are no part of a model and are not copied.
+    pub left_out_files: Vec<LeftOutFile>,
     /// What does not belong in such a file, in words.
     pub strays: Vec<String>,
     /// What `convert` without flags would do; null where it would refuse.
@@ -51,9 +59,36 @@ pub struct InspectedFile {
     pub metadata: Option<BTreeMap<String, String>>,
 }
 
+/// A file that a checkpoint is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InspectedSource {
+    /// Its name, or its path relative to the folder.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Such as `torch-zip`, with what is around it.
+    pub container: String,
+    /// `little` or `big`.
+    pub byteorder: &'static str,
+    /// Where its bytes went.
+    pub accounting: Accounting,
+}
+
+/// A file that is no part of a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeftOutFile {
+    /// Its path relative to the folder.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+}
+
 /// A pickle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct InspectedPickle {
+    /// Position of its file in `sources`; a scan has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<u64>,
     /// Member of the archive; null where the container names none.
     pub entry: Option<String>,
     /// Of its bytes.
@@ -146,6 +181,8 @@ pub struct InspectedTensor {
     pub shape: Vec<u64>,
     /// Bytes of the contiguous tensor.
     pub nbytes: u64,
+    /// Position in `sources` of the file that it lies in, of one in parts the first; null for a safetensors file.
+    pub source: Option<u64>,
     /// Member of the archive that holds the storage; null where the container names none.
     pub entry: Option<String>,
     /// Key of the storage; null where it has none.
@@ -156,8 +193,40 @@ pub struct InspectedTensor {
     pub stride: Option<Vec<u64>>,
     /// Whether its elements lie row-major and without gaps.
     pub contiguous: bool,
+    /// What it is put together of, where its source holds it in parts, as `from` of the manifest; null where it is whole.
+    pub parts: Option<Vec<InspectedPart>>,
     /// Path of the first tensor that is the same view of the same storage; null where there is none before it.
     pub same_as: Option<Vec<String>>,
+}
+
+/// A part of a tensor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InspectedPart {
+    /// Position of its file in `sources`.
+    pub source: u64,
+    /// Steps to it in that file.
+    pub path: Vec<String>,
+    /// Member of the archive that holds the storage; null where the container names none.
+    pub entry: Option<String>,
+    /// Key of the storage; null where it has none.
+    pub storage: Option<String>,
+    /// First element in the storage, in elements.
+    pub offset: u64,
+    /// Strides, in elements.
+    pub stride: Vec<u64>,
+    /// Element type of the source.
+    pub dtype: String,
+    /// Which part of the whole.
+    pub region: InspectedRegion,
+}
+
+/// A box of a tensor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InspectedRegion {
+    /// Its first index in each dimension.
+    pub start: Vec<u64>,
+    /// Its size in each dimension.
+    pub size: Vec<u64>,
 }
 
 /// Values that are no tensors, at one place.

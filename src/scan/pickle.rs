@@ -284,6 +284,7 @@ fn record(
         verdict: global.verdict.name(),
     });
     Ok(InspectedPickle {
+        source: None,
         entry: spot.entry().map(str::to_owned),
         sha256: traced.sha256(source)?,
         protocol: traced.graph.protocol(),

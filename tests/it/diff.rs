@@ -11,7 +11,7 @@ use depickle::diff::{self, DiffError, diff};
 use depickle::plan::{self, NameRule};
 use depickle::progress::Silent;
 use depickle::report::{Diff, DiffStatus};
-use depickle::{Class, checkpoint};
+use depickle::{Class, ErrorKind, checkpoint, hub};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
@@ -42,6 +42,14 @@ fn compare(left: &Path, right: &Path, options: &diff::Options) -> Diff {
 
 fn error(left: &Path, right: &Path) -> DiffError {
     diff(left, right, &diff::Options::default(), &Silent).expect_err("an error")
+}
+
+fn hub_error(left: &Path, right: &Path) -> hub::Error {
+    let DiffError::Open(error) = error(left, right) else { panic!("another error") };
+    match *error.kind {
+        ErrorKind::Hub(error) => error,
+        kind => panic!("{kind}"),
+    }
 }
 
 fn tensor(diff: &Diff, name: &str) -> Value {
@@ -166,11 +174,11 @@ fn a_folder_of_shards_is_one_side() {
     fs::write(&index, r#"{"weight_map": {"a": "x-1.safetensors", "b": "x-2.safetensors"}}"#).unwrap();
     assert!(same(&at("shards")) && same(&index));
     fs::write(&index, r#"{"weight_map": {"a": "../whole.safetensors"}}"#).unwrap();
-    assert!(matches!(error(&whole, &index), DiffError::Outside { .. }));
+    assert!(matches!(hub_error(&whole, &index), hub::Error::Outside { .. }));
     fs::write(&index, r#"{"weight_map": {"c": "x-1.safetensors"}}"#).unwrap();
     assert!(matches!(error(&whole, &index), DiffError::NotInShard { .. }));
     fs::write(&index, "[]").unwrap();
-    assert!(matches!(error(&whole, &index), DiffError::Index { .. }));
+    assert!(matches!(hub_error(&whole, &index), hub::Error::Index { .. }));
     fs::create_dir(at("empty")).unwrap();
     assert!(matches!(error(&whole, &at("empty")), DiffError::NoWeights { .. }));
 }
@@ -179,7 +187,7 @@ fn a_folder_of_shards_is_one_side() {
 fn a_folder_of_pickles_is_what_its_one_checkpoint_holds() {
     let folder = TempDir::new().unwrap();
     let at = |name: &str| folder.path().join(name);
-    fs::copy(fixture("torch/state_dict.pth"), at("pytorch_model.bin")).unwrap();
+    fs::copy(fixture("torch/state_dict.pth"), at("last.ckpt")).unwrap();
     fs::copy(fixture("torch/training.pt"), at("optimizer.pt")).unwrap();
     fs::write(at("config.json"), "{}").unwrap();
     let source = fixture("torch/state_dict.pth");

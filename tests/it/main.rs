@@ -43,6 +43,7 @@ mod embedded;
 mod expect;
 mod fixtures_names;
 mod folders;
+mod folders_read;
 mod imports;
 mod join;
 mod metadata;

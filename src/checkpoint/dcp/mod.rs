@@ -78,7 +78,7 @@ pub(super) fn open_at(folder: &Folder, below: &str, options: &OpenOptions) -> Re
     let mut merge = Merge::new(&options.limits);
     for name in names {
         let path = format!("{below}{name}");
-        let source = folder.open(&path)?;
+        let source = folder.source(&path)?;
         let file =
             read_metadata(&source, &path, &mut metadata, options).map_err(|error| error.inside(&path))?;
         merge.file(source, file);
@@ -143,7 +143,7 @@ fn read_entries(
     let mut spool = spool::Spool::default();
     for (name, entries) in files {
         let path = format!("{below}{name}");
-        let source = folder.open(&path)?;
+        let source = folder.source(&path)?;
         let reader = Entries { path: &path, source, merge, spool: &mut spool, options };
         reader.read(entries, &mut held)?;
     }

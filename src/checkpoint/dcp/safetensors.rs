@@ -129,7 +129,7 @@ pub(super) fn open_at(folder: &Folder, below: &str, options: &OpenOptions) -> Re
     let mut tensors: BTreeMap<String, Growing> = BTreeMap::new();
     for name in shards(folder, below) {
         let path = format!("{below}{name}");
-        let source = folder.open(&path)?;
+        let source = folder.source(&path)?;
         let header = blob(&source, 0).map_err(|error| error.inside(&path))?;
         let header =
             header.ok_or_else(|| Error::Unsupported("a shard that is no safetensors file").inside(&path))?;

@@ -75,7 +75,7 @@ pub(super) fn open(folder: &Folder, options: &OpenOptions) -> Result<Opened, Err
 fn latest(folder: &Folder) -> Result<String, Error> {
     /// A tag is `global_step` and a number, or what the user called it.
     const LONGEST: u64 = 1024;
-    let source = folder.open(LATEST)?;
+    let source = folder.source(LATEST)?;
     let text = read_vec(&*source, Span::between(0, source.size().min(LONGEST)))?;
     let text = String::from_utf8_lossy(&text);
     let tag = text.trim();

@@ -25,6 +25,8 @@ pub(super) use rank_file::RankFile;
 
 /// A layout in which a folder is one checkpoint.
 struct Layout {
+    /// What it is called.
+    name: &'static str,
     /// Whether a folder has it, by the names of its files.
     has: fn(&Folder) -> bool,
     open: fn(&Folder, &OpenOptions) -> Result<Opened, Error>,
@@ -32,8 +34,8 @@ struct Layout {
 
 /// Every layout, the most telling first.
 const LAYOUTS: &[Layout] = &[
-    Layout { has: dcp::is_here, open: dcp::open },
-    Layout { has: deepspeed::is_here, open: deepspeed::open },
+    Layout { name: "dcp", has: dcp::is_here, open: dcp::open },
+    Layout { name: "deepspeed", has: deepspeed::is_here, open: deepspeed::open },
 ];
 
 /// Opens a folder that is one checkpoint; `None` for any other folder.
@@ -88,7 +90,12 @@ impl Folder {
 
     /// Whether it has a layout that makes it one checkpoint.
     pub fn is_checkpoint(&self) -> bool {
-        LAYOUTS.iter().any(|layout| (layout.has)(self))
+        self.layout().is_some()
+    }
+
+    /// The name of the layout that makes it one checkpoint.
+    pub fn layout(&self) -> Option<&'static str> {
+        LAYOUTS.iter().find(|layout| (layout.has)(self)).map(|layout| layout.name)
     }
 
     /// Every file in order.
@@ -107,7 +114,10 @@ impl Folder {
     }
 
     /// Opens a file of the listing.
-    pub(in crate::checkpoint) fn open(&self, path: &str) -> Result<Source, Error> {
+    ///
+    /// # Errors
+    /// A path that is none of the listing; those of opening it.
+    pub fn source(&self, path: &str) -> Result<Source, Error> {
         if !self.has(path) {
             return Err(FolderError::missing(path).into());
         }
@@ -133,7 +143,7 @@ mod tests {
         assert_eq!(listed.files().collect::<Vec<_>>(), ["a", "tag/b", "tag/rank/c", "tag/rank/deeper/d"]);
         assert_eq!(listed.beside("tag/").collect::<Vec<_>>(), ["b"]);
         for missing in ["link", "../a", "tag/../a", "/etc/passwd", ""] {
-            assert!(matches!(listed.open(missing), Err(Error::Folder(_))), "{missing}");
+            assert!(matches!(listed.source(missing), Err(Error::Folder(_))), "{missing}");
         }
     }
 }

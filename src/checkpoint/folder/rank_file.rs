@@ -41,7 +41,7 @@ impl RankFile {
         merge: &mut Merge<'_>,
         options: &OpenOptions,
     ) -> Result<Self, Error> {
-        let source = folder.open(path)?;
+        let source = folder.source(path)?;
         if detect(&*source)? != Format::Zip {
             return Err(Error::Unsupported("a file of ranks that is no archive of torch.save"));
         }

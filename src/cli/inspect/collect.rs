@@ -2,19 +2,20 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
+use std::path::Path;
 
+use depickle::accounting::Accounting;
 use depickle::bytes::ReadAt;
-use depickle::checkpoint::{self, OpenOptions, Opened, RefusedUse};
+use depickle::checkpoint::{self, OpenOptions, Opened, RefusedUse, SourceFile};
 use depickle::container::{Format, Safetensors, detect};
 use depickle::plan::{self, Note};
 use depickle::policy::Overrides;
 use depickle::report::{
-    InspectedFile, InspectedPickle, InspectedTensor, LeftOutGroup, NamedGlobal, Place, Planned, RefusedCall,
-    ValueGroup,
+    InspectedFile, InspectedPart, InspectedPickle, InspectedRegion, InspectedSource, InspectedTensor,
+    LeftOutFile, LeftOutGroup, NamedGlobal, Place, Planned, RefusedCall, ValueGroup,
 };
-use depickle::tensor::{EntryId, Kind, Leaf, TensorId, View};
-use depickle::{Error, ErrorKind};
+use depickle::tensor::{EntryId, Kind, Leaf, Piece, TensorId, View};
+use depickle::{Error, ErrorKind, convert, folder};
 
 use super::super::exit::Exit;
 use super::super::inputs::Input;
@@ -44,48 +45,110 @@ impl Failure {
 
 impl From<checkpoint::Error> for Failure {
     fn from(error: checkpoint::Error) -> Self {
-        if matches!(error, checkpoint::Error::NotApplicable) {
-            return Self::NotApplicable;
+        Error { path: String::new(), kind: Box::new(ErrorKind::Open(error)) }.into()
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match &*error.kind {
+            ErrorKind::Open(checkpoint::Error::NotApplicable) => Self::NotApplicable,
+            kind => Self::Other(error.class().into(), kind.to_string()),
         }
-        let message = error.to_string();
-        let error = Error { path: String::new(), kind: Box::new(ErrorKind::Open(error)) };
-        Self::Other(error.class().into(), message)
     }
 }
 
 /// Fills in what there is to know of a file. What refuses it stands in it also where the rest cannot be read.
-pub(super) fn collect(input: &Input, file: &mut InspectedFile) -> Result<Exit, Failure> {
+pub(super) fn file(input: &Input, file: &mut InspectedFile) -> Result<Exit, Failure> {
     let source = input.open(&std::env::temp_dir()).map_err(Failure::io)?;
     file.size = Some(source.size());
     if detect(&*source).map_err(Failure::io)? == Format::Safetensors {
         safetensors(&*source, file)?;
         return Ok(Exit::Done);
     }
-    let Some((opened, unresolved)) = open(&source, input, file)? else { return Ok(Exit::No) };
-    structure(&opened, file);
-    if file.refusals.is_empty() {
-        let error = unresolved.map(|error| format!("{error}; --skip-unresolved leaves such tensors out"));
-        plan(&opened, error, file);
-        return Ok(Exit::Done);
+    let options = OpenOptions { siblings: input.folder(), ..OpenOptions::default() };
+    let open = |options: &OpenOptions| {
+        let opened = checkpoint::open(&source, options);
+        opened.map_err(|error| Error { path: String::new(), kind: Box::new(ErrorKind::Open(error)) })
+    };
+    let Some((mut opened, unresolved)) = open_also_refused(options, open, file)? else { return Ok(Exit::No) };
+    if let (Some(main), Some(name)) = (opened.files.first_mut(), input.path().file_name()) {
+        main.name = name.to_string_lossy().into();
     }
-    Ok(Exit::No)
+    Ok(whole(&opened, unresolved, &plan::Options::default(), file))
+}
+
+/// The models of a folder that is one checkpoint. `file` has what is said of the folder itself.
+pub(super) fn folder(path: &Path, file: &mut InspectedFile) -> Result<(Vec<InspectedFile>, Exit), Failure> {
+    let open = |options: &OpenOptions| {
+        folder::open(path, options, &mut |_, _| Ok(())).map_err(|error| inside(path, error))
+    };
+    let Some((folder, unresolved)) = open_also_refused(OpenOptions::default(), open, file)? else {
+        return Ok((vec![std::mem::take(file)], Exit::No));
+    };
+    file.other_files.clone_from(&folder.others);
+    let left_out = folder.left_out.into_iter().map(|(path, reason)| LeftOutFile { path, reason });
+    file.left_out_files = left_out.collect();
+    let options =
+        plan::Options { prefer_once: folder.layout == folder::HUGGING_FACE, ..plan::Options::default() };
+    let several = folder.models.len() > 1;
+    let mut exit = Exit::Done;
+    let models = folder.models.into_iter().map(|model| {
+        let stem = convert::output_name(Path::new(&format!("{}.bin", model.set.stem)));
+        let name = format!("{}{}", model.set.folder, stem.with_extension("").display());
+        let mut file = InspectedFile { model: several.then_some(name), ..file.clone() };
+        exit = whole(&model.opened, unresolved.clone(), &options, &mut file);
+        file.container = Some(folder.layout);
+        file
+    });
+    let models: Vec<InspectedFile> = models.collect();
+    Ok((models, exit))
+}
+
+/// Says in which file of a folder it is.
+fn inside(folder: &Path, error: Error) -> Error {
+    let Error { path, kind } = error;
+    let file = Path::new(&path).strip_prefix(folder).unwrap_or(Path::new("")).display().to_string();
+    let kind = match *kind {
+        ErrorKind::Open(open) if !file.is_empty() => ErrorKind::Open(open.inside(&file)),
+        kind => kind,
+    };
+    Error { path, kind: Box::new(kind) }
+}
+
+/// What is known of a source that is open, and what would be done with it.
+fn whole(
+    opened: &Opened,
+    unresolved: Option<String>,
+    options: &plan::Options,
+    file: &mut InspectedFile,
+) -> Exit {
+    structure(opened, file);
+    if !file.refusals.is_empty() {
+        return Exit::No;
+    }
+    let error = unresolved.map(|error| format!("{error}; --skip-unresolved leaves such tensors out"));
+    plan(opened, error, options, file);
+    Exit::Done
 }
 
 /// Opens a source, also one that refuses: what refuses is kept as inert data, which shows it and runs nothing. With it
 /// comes the error that `--skip-unresolved` would pass over.
-fn open(
-    source: &Arc<dyn ReadAt>,
-    input: &Input,
+fn open_also_refused<T>(
+    mut options: OpenOptions,
+    open: impl Fn(&OpenOptions) -> Result<T, Error>,
     file: &mut InspectedFile,
-) -> Result<Option<(Opened, Option<checkpoint::Error>)>, Failure> {
+) -> Result<Option<(T, Option<String>)>, Failure> {
     /// Each pickle of a file may refuse by itself; those that are read one after the other are few.
     const ROUNDS: usize = 16;
-    let mut options = OpenOptions { siblings: input.folder(), ..OpenOptions::default() };
-    let mut unresolved = None;
+    let mut unresolved: Option<Error> = None;
     for _ in 0..ROUNDS {
-        match checkpoint::open(source, &options) {
-            Ok(opened) => return Ok(Some((opened, unresolved))),
-            Err(checkpoint::Error::Refused { uses }) => {
+        let error = match open(&options) {
+            Ok(opened) => return Ok(Some((opened, unresolved.map(|error| error.kind.to_string())))),
+            Err(error) => error,
+        };
+        match &*error.kind {
+            ErrorKind::Open(checkpoint::Error::Refused { uses }) => {
                 let known = |name: &str| options.overrides.names.iter().any(|known| known == name);
                 if uses.iter().all(|refused| known(&refused.used.name)) {
                     return Ok(None);
@@ -97,15 +160,25 @@ fn open(
                 options.overrides = Overrides { names: all, ..Overrides::default() };
                 options.skip_unresolved = true;
             }
-            Err(error @ checkpoint::Error::Rebuild { .. }) if !options.skip_unresolved => {
+            kind if is_unresolved(kind) && !options.skip_unresolved => {
                 options.skip_unresolved = true;
                 unresolved = Some(error);
             }
             // With --skip-unresolved or without: the first message is the better one.
-            Err(error) => return Err(unresolved.unwrap_or(error).into()),
+            _ => return Err(unresolved.unwrap_or(error).into()),
         }
     }
     Ok(None)
+}
+
+/// Whether an error is one that `--skip-unresolved` may pass over.
+fn is_unresolved(kind: &ErrorKind) -> bool {
+    let ErrorKind::Open(error) = kind else { return false };
+    let mut error = error;
+    while let checkpoint::Error::Inside { error: inner, .. } = error {
+        error = inner;
+    }
+    matches!(error, checkpoint::Error::Rebuild { .. })
 }
 
 fn refused(refused: &RefusedUse) -> RefusedCall {
@@ -124,12 +197,19 @@ fn structure(opened: &Opened, file: &mut InspectedFile) {
     if let Some(main) = opened.files.first() {
         file.container = Some(main.container);
         file.byteorder = Some(if main.big_endian { "big" } else { "little" });
-        file.accounting = Some(main.accounting);
     }
+    let sources = opened.files.iter().map(|source| source_of(opened, source));
+    file.sources.extend(sources);
+    file.size =
+        file.size.or_else(|| Some(file.sources.iter().fold(0, |sum, file| sum.saturating_add(file.size))));
+    file.accounting = file.sources.iter().map(|source| source.accounting).reduce(Accounting::plus);
     file.strays.clone_from(&opened.strays);
     let verdicts: HashMap<&str, &'static str> =
         file.refusals.iter().map(|refusal| (refusal.name.as_str(), refusal.verdict)).collect();
-    let pickles = opened.pickles().map(|pickle| InspectedPickle {
+    let pickles =
+        opened.files.iter().zip(0..).flat_map(|(file, at)| file.pickles.iter().map(move |p| (at, p)));
+    let pickles = pickles.map(|(source, pickle)| InspectedPickle {
+        source: Some(source),
         entry: pickle.entry.as_deref().map(str::to_owned),
         sha256: pickle.sha256.clone(),
         protocol: pickle.protocol,
@@ -156,17 +236,54 @@ fn structure(opened: &Opened, file: &mut InspectedFile) {
     }
 }
 
+fn source_of(opened: &Opened, file: &SourceFile) -> InspectedSource {
+    let size = match &file.outer {
+        Some(outer) => outer.source.size(),
+        None => opened.streams.stream(file.stream).size(),
+    };
+    InspectedSource {
+        path: file.name.to_string(),
+        size,
+        container: file.layers(),
+        byteorder: if file.big_endian { "big" } else { "little" },
+        accounting: file.accounting,
+    }
+}
+
+/// Where a view lies: its file, and member and key of its storage.
+fn place_of(opened: &Opened, view: &View) -> (u64, Option<String>, Option<String>) {
+    let Some(storage) = opened.storages.get(view.storage().index()) else { return (0, None, None) };
+    let source = length(opened.streams.file_of(storage.place.stream()));
+    let key = Some(storage.key.to_string()).filter(|key| !key.is_empty());
+    (source, storage.entry.as_deref().map(str::to_owned), key)
+}
+
+fn part(opened: &Opened, part: &Piece) -> InspectedPart {
+    let (source, entry, storage) = place_of(opened, &part.view);
+    InspectedPart {
+        source,
+        path: part.path.iter().map(ToString::to_string).collect(),
+        entry,
+        storage,
+        offset: part.view.offset(),
+        stride: part.view.strides().to_vec(),
+        dtype: part.view.dtype().full_name(part.view.family()),
+        region: InspectedRegion { start: part.start.to_vec(), size: part.size.to_vec() },
+    }
+}
+
 fn inspected<'a>(
     opened: &'a Opened,
     id: EntryId,
     tensor: TensorId,
     first: &mut HashMap<&'a View, EntryId>,
 ) -> Option<InspectedTensor> {
-    let view = &opened.tensors.get(tensor.index())?.view;
-    let storage = opened.storages.get(view.storage().index());
+    let tensor = opened.tensors.get(tensor.index())?;
+    let view = &tensor.view;
+    let (source, entry, storage) = place_of(opened, view);
     let earlier = *first.entry(view).or_insert(id);
     let same_as = (earlier != id).then(|| opened.tree.path(earlier));
-    let key = storage.map(|storage| &*storage.key).filter(|key| !key.is_empty());
+    let parts = tensor.pieces.as_ref();
     Some(InspectedTensor {
         path: opened.tree.path(id),
         name: None,
@@ -174,18 +291,20 @@ fn inspected<'a>(
         source_dtype: Some(view.dtype().full_name(view.family())),
         shape: view.stored_shape(),
         nbytes: view.nbytes(),
-        entry: storage.and_then(|storage| storage.entry.as_deref()).map(str::to_owned),
-        storage: key.map(str::to_owned),
+        source: Some(source),
+        entry,
+        storage,
         offset: Some(view.offset()),
         stride: Some(view.strides().to_vec()),
         contiguous: view.is_contiguous(),
+        parts: parts.map(|parts| parts.iter().map(|piece| part(opened, piece)).collect()),
         same_as,
     })
 }
 
 /// What `convert` without flags would do.
-fn plan(opened: &Opened, error: Option<String>, file: &mut InspectedFile) {
-    let plan = match plan::plan(&opened.tree, &opened.tensors, &plan::Options::default()) {
+fn plan(opened: &Opened, error: Option<String>, options: &plan::Options, file: &mut InspectedFile) {
+    let plan = match plan::plan(&opened.tree, &opened.tensors, options) {
         Ok(plan) => plan,
         Err(error) => {
             file.plan = Some(Planned { error: Some(error.to_string()), ..Planned::default() });
@@ -232,6 +351,7 @@ fn safetensors(source: &dyn ReadAt, file: &mut InspectedFile) -> Result<(), Fail
             name: Some(name.to_owned()),
             dtype: info.dtype.to_string(),
             source_dtype: None,
+            source: None,
             shape: info.shape.iter().map(|size| length(*size)).collect(),
             nbytes: length(end.saturating_sub(begin)),
             entry: None,
@@ -239,6 +359,7 @@ fn safetensors(source: &dyn ReadAt, file: &mut InspectedFile) -> Result<(), Fail
             offset: None,
             stride: None,
             contiguous: true,
+            parts: None,
             same_as: None,
         });
     }

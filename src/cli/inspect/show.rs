@@ -1,5 +1,6 @@
 //! A file for people: what it is, what it refers to, what would be converted, and a table of its tensors.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 
 use depickle::report::{InspectedFile, InspectedTensor, RefusedCall};
@@ -8,7 +9,7 @@ use super::super::printer::Printer;
 use super::super::sanitize::{bounded, sanitize};
 use super::super::text::{Align, Count, Size, columns, length};
 
-/// Groups of values that are shown; JSON has all.
+/// Files, pickles, and groups of values that are shown; JSON has all.
 const GROUPS: usize = 12;
 
 /// Prints a file.
@@ -27,7 +28,24 @@ fn head(file: &InspectedFile, printer: &mut Printer) {
     let size = Size(file.size.unwrap_or_default());
     let container = file.container.unwrap_or("unknown container");
     let order = file.byteorder.map(|order| format!(", {order}-endian")).unwrap_or_default();
-    printer.data(format_args!("{}  {container}, {size}{order}", sanitize(&file.path)));
+    let model = file.model.as_deref().map(|model| format!("  {}", bounded(model, 200))).unwrap_or_default();
+    let files = match file.sources.len() {
+        0 | 1 => String::new(),
+        many => format!("{}, ", Count(length(many), "file")),
+    };
+    printer.data(format_args!("{}{model}  {container}, {files}{size}{order}", sanitize(&file.path)));
+    if file.sources.len() > 1 {
+        for source in file.sources.iter().take(GROUPS) {
+            let (path, size) = (bounded(&source.path, 200), Size(source.size));
+            printer.data(format_args!("file     {path}  {}, {size}", source.container));
+        }
+        more(file.sources.len(), "files", printer);
+    }
+    for left_out in file.left_out_files.iter().take(GROUPS) {
+        let (path, reason) = (bounded(&left_out.path, 200), bounded(&left_out.reason, 200));
+        printer.data(format_args!("left out {path}: {reason}"));
+    }
+    more(file.left_out_files.len(), "files", printer);
     if let Some(bytes) = &file.accounting {
         let parts = [
             ("pickle", bytes.pickle),
@@ -41,11 +59,12 @@ fn head(file: &InspectedFile, printer: &mut Printer) {
         let parts: Vec<String> = parts.map(|(name, bytes)| format!("{name} {bytes}")).collect();
         printer.data(format_args!("bytes    {}", parts.join(", ")));
     }
-    for pickle in &file.pickles {
+    for pickle in file.pickles.iter().take(GROUPS) {
         let entry =
             pickle.entry.as_deref().map(|entry| format!("{}, ", bounded(entry, 200))).unwrap_or_default();
         printer.data(format_args!("pickle   {entry}protocol {}, sha256 {}", pickle.protocol, pickle.sha256));
     }
+    more(file.pickles.len(), "pickles", printer);
     for stray in &file.strays {
         printer.data(format_args!("stray    {}", bounded(stray, 400)));
     }
@@ -54,11 +73,21 @@ fn head(file: &InspectedFile, printer: &mut Printer) {
     }
 }
 
+/// Every name once: the pickles of a folder all refer to the same few.
 fn globals(file: &InspectedFile, printer: &mut Printer) {
-    let globals = file.pickles.iter().flat_map(|pickle| &pickle.globals);
-    let rows = globals.map(|global| {
-        let name = bounded(&global.name, 200).into_owned();
-        vec!["global ".to_owned(), global.verdict.to_owned(), global.count.to_string(), name]
+    let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    let mut order = Vec::new();
+    for global in file.pickles.iter().flat_map(|pickle| &pickle.globals) {
+        let key = (global.verdict, global.name.as_str());
+        let count = counts.entry(key).or_insert_with(|| {
+            order.push(key);
+            0
+        });
+        *count = count.saturating_add(global.count);
+    }
+    let rows = order.into_iter().map(|(verdict, name)| {
+        let count = counts.get(&(verdict, name)).copied().unwrap_or_default().to_string();
+        vec!["global ".to_owned(), verdict.to_owned(), count, bounded(name, 200).into_owned()]
     });
     let rows: Vec<_> = rows.collect();
     for line in columns(&rows, &[Align::Left, Align::Left, Align::Right, Align::Left]) {
@@ -85,7 +114,7 @@ fn convert(file: &InspectedFile, printer: &mut Printer) {
         let (tensors, size) = (Count(group.tensors, "tensor"), Size(group.bytes));
         printer.data(format_args!("left out {} ({tensors}, {size}): {}", bounded(&path, 200), group.reason));
     }
-    more(plan.left_out.len(), printer);
+    more(plan.left_out.len(), "places", printer);
 }
 
 fn values(file: &InspectedFile, printer: &mut Printer) {
@@ -98,12 +127,12 @@ fn values(file: &InspectedFile, printer: &mut Printer) {
             bounded(&group.type_name, 100)
         ));
     }
-    more(file.values.len(), printer);
+    more(file.values.len(), "places", printer);
 }
 
-fn more(all: usize, printer: &mut Printer) {
+fn more(all: usize, what: &str, printer: &mut Printer) {
     if let Some(more) = all.checked_sub(GROUPS).filter(|more| *more > 0) {
-        printer.data(format_args!("         and {more} more places; --json lists them"));
+        printer.data(format_args!("         and {more} more {what}; --json lists them"));
     }
 }
 
