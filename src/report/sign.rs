@@ -16,4 +16,6 @@ pub struct SignatureRecord {
     pub files: u64,
     /// The digest over all of them, `sha256:…`.
     pub root: String,
+    /// The same in the order of the reference implementation; null where that is the same order.
+    pub root_by_components: Option<String>,
 }

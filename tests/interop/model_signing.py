@@ -1,16 +1,18 @@
 """depickle and the reference implementation of OpenSSF Model Signing check each other's signatures.
 
-    python tests/interop/model_signing.py [--depickle target/debug/depickle] [--suite FOLDER] [--spec FOLDER]
+    python tests/interop/model_signing.py [--depickle target/debug/depickle] [--suite FOLDER] [--spec FOLDER] [--keyless]
 
 Installs `model-signing` in an environment of its own (needs a network), signs folders with either, and checks them with
 both. With --suite, a checkout of https://github.com/sampras343/model-signing-conformance, runs that suite too, with
 `depickle sign-model` and `verify-model` as its adapter, and its schemas from --spec, a checkout of
-https://github.com/ossf/model-signing-spec, or from there. Ends with the number of checks that passed and failed.
+https://github.com/ossf/model-signing-spec, or from there. The suite skips its keyless bundles where there is no identity token; with --keyless, for a program with
+that feature, those that can be verified without one are. Ends with the number of checks that passed and failed.
 """
 
 import argparse
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -118,11 +120,31 @@ def conformance(checks, depickle, python, suite, folder):
             checks.equal(f"suite: {method}", test["outcome"], "passed")
 
 
+def keyless(checks, depickle, suite, folder):
+    """The keyless bundles of the suite, which runs them only where others can be signed, too."""
+    for case in sorted((suite / "test/test-cases/verify").glob("*/*sigstore*")):
+        config = json.loads((case / "config.json").read_text())
+        if config["method"] != "sigstore":
+            continue
+        model = folder / "keyless" / case.name
+        shutil.copytree(case / config["model"], model)
+        for name, text in config.get("model_modifications", {}).get("tamper", {}).items():
+            (model / name).write_text(text)
+        verify = config["verify"]
+        command = [depickle, "verify-model", "--method", "sigstore", "--model-path", model, "--bundle",
+                   case / "bundle.sig", "--identity", verify["identity"], "--identity-provider",
+                   verify["identity_provider"]]
+        for path in verify.get("ignore_paths", []):
+            command += ["--ignore-paths", model / path]
+        checks.run(f"keyless: {case.name}", command, good=config.get("expect", "pass") == "pass")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--depickle", default=ROOT / "target/debug/depickle", type=pathlib.Path)
     parser.add_argument("--suite", type=pathlib.Path)
     parser.add_argument("--spec", type=pathlib.Path)
+    parser.add_argument("--keyless", action="store_true")
     args = parser.parse_args()
     spec = str(args.spec.resolve()) if args.spec else SPEC
     depickle, checks = args.depickle.resolve(), Checks()
@@ -132,6 +154,8 @@ def main():
         cross_check(checks, depickle, [python, "-m", "model_signing"], folder)
         if args.suite:
             conformance(checks, depickle, python, args.suite.resolve(), folder)
+        if args.suite and args.keyless:
+            keyless(checks, depickle, args.suite.resolve(), folder)
     print(f"{checks.passed} passed, {checks.failed} failed")
     sys.exit(1 if checks.failed else 0)
 

@@ -67,12 +67,22 @@ pub(crate) struct SignatureArgs {
     pub(crate) key: Option<PathBuf>,
 
     /// Check the signature, made by a signer whom these authorities certify (repeatable)
-    #[arg(long, value_name = "PEM", requires = "identity")]
+    #[arg(long, value_name = "PEM", requires = "identity", group = "authority")]
     pub(crate) certificate_chain: Vec<PathBuf>,
 
     /// Mail address, URI or host name that the signer's certificate has to be for
-    #[arg(long, value_name = "NAME", requires = "certificate_chain")]
+    #[arg(long, value_name = "NAME", requires = "authority")]
     pub(crate) identity: Option<String>,
+
+    /// Check the keyless signature of an identity that this identity provider vouches for
+    #[cfg(feature = "keyless")]
+    #[arg(long, value_name = "URL", requires = "identity", conflicts_with = "key", group = "authority")]
+    pub(crate) issuer: Option<String>,
+
+    /// Sigstore's trusted root, for another instance or a later time than this program's
+    #[cfg(feature = "keyless")]
+    #[arg(long, value_name = "FILE", requires = "issuer")]
+    pub(crate) trusted_root: Option<PathBuf>,
 
     /// The signature [default: model.sig in the folder]
     #[arg(long, value_name = "PATH")]

@@ -52,6 +52,11 @@ pub(crate) fn verify_model(args: &VerifyModelArgs, printer: &mut Printer) -> Exi
             let (identity, now) = (args.identity.clone(), SystemTime::now());
             Trust::Certificates(Roots { certificates, identity, profile: Profile::Compatible, now })
         }),
+        #[cfg(feature = "keyless")]
+        (Method::Sigstore, _) => {
+            let (identity, issuer) = (args.identity.as_deref(), args.identity_provider.as_deref());
+            super::keyless(identity.unwrap_or_default(), issuer.unwrap_or_default(), None)
+        }
         _ => return unsupported(printer),
     };
     let options =

@@ -220,6 +220,12 @@ fn trust(args: &SignatureArgs) -> Result<Option<(Trust, String)>, Error> {
         return Ok(Some((Trust::Key(key), format!("the key {hint}"))));
     }
     let Some(identity) = args.identity.clone() else { return Ok(None) };
+    #[cfg(feature = "keyless")]
+    if let Some(issuer) = &args.issuer {
+        let path = args.trusted_root.as_deref();
+        let trust = super::keyless(&identity, issuer, path)?;
+        return Ok(Some((trust, format!("{identity}, for whom {issuer} vouches"))));
+    }
     let mut certificates = Vec::new();
     for path in &args.certificate_chain {
         certificates.append(&mut Certificate::open_all(path)?);

@@ -38,6 +38,7 @@ pub(crate) fn run(args: &SignArgs, printer: &mut Printer) -> Exit {
             signature: shown,
             files: signed.files,
             root: format!("sha256:{}", signed.root),
+            root_by_components: signed.root_by_components.map(|root| format!("sha256:{root}")),
         });
         return Exit::Done;
     }
@@ -95,6 +96,20 @@ pub(crate) fn key(args: &KeyArgs) -> Result<PrivateKey, oms::Error> {
         None => std::env::var_os(PASSWORD).map(std::ffi::OsString::into_encoded_bytes),
     };
     PrivateKey::open(&args.key, password.as_deref())
+}
+
+/// The trust in whom an identity provider vouches for.
+#[cfg(feature = "keyless")]
+fn keyless(identity: &str, issuer: &str, root: Option<&Path>) -> Result<oms::Trust, oms::Error> {
+    let read = |path: &Path| {
+        let io = |error| oms::Error::Io { path: path.to_owned(), error };
+        std::fs::read_to_string(path).map_err(io)
+    };
+    let text = root.map(read).transpose()?;
+    let keyless = oms::Keyless::new(identity, issuer, text.as_deref());
+    let fault =
+        |fault| oms::Error::Fault { path: root.unwrap_or(Path::new("trusted root")).to_owned(), fault };
+    Ok(oms::Trust::Keyless(std::sync::Arc::new(keyless.map_err(fault)?)))
 }
 
 /// Tells of an error that names its file itself.

@@ -106,7 +106,7 @@ impl Bundle {
         match (public_key, certificate_chain, certificate) {
             (Some(_), None, None) => KEY,
             (None, Some(_), None) => CERTIFICATES,
-            (None, None, Some(_)) => "a keyless certificate",
+            (None, None, Some(_)) => KEYLESS,
             (None, None, None) => "nothing",
             _ => "several kinds of keys",
         }
@@ -129,6 +129,16 @@ impl Bundle {
         }
     }
 
+    /// The certificate of a keyless signature.
+    #[cfg(feature = "keyless")]
+    pub(super) fn keyless(&self) -> Result<Certificate, Fault> {
+        let found = self.method();
+        match self.verification_material.certificate.as_ref().filter(|_| found == KEYLESS) {
+            Some(certificate) => Ok(Certificate::from_der(super::keyless::certificate(certificate)?)?),
+            None => Err(Fault::Method { found, expected: KEYLESS }),
+        }
+    }
+
     /// The certificates, the signer's first.
     pub(super) fn certificates(&self) -> Result<Vec<Certificate>, Fault> {
         let found = self.method();
@@ -145,5 +155,6 @@ impl Bundle {
     }
 }
 
+const KEYLESS: &str = "a keyless certificate";
 const KEY: &str = "a key";
 const CERTIFICATES: &str = "certificates";

@@ -168,7 +168,8 @@ pub enum Fault {
         /// Over the list.
         computed: String,
     },
-    /// Files that are not those that were signed.
-    #[error("payload differs from {0}")]
-    OtherPayload(String),
+    /// A keyless signature that is not good; in Sigstore's words.
+    #[cfg(feature = "keyless")]
+    #[error("keyless: {0}")]
+    Keyless(String),
 }

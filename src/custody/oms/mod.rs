@@ -19,6 +19,8 @@ mod dsse;
 mod error;
 mod folder;
 mod hash;
+#[cfg(feature = "keyless")]
+mod keyless;
 mod keys;
 mod legacy;
 mod pem;
@@ -31,6 +33,8 @@ pub use chain::{CertificateError, Profile, Roots};
 pub use dsse::{Envelope, sign_statement, verify_envelope};
 pub use error::{Error, Fault};
 pub use folder::Stray;
+#[cfg(feature = "keyless")]
+pub use keyless::Keyless;
 pub use keys::{KeyError, PrivateKey, PublicKey};
 pub use sign::{SignOptions, Signed, sign, sign_files};
 pub use verify::{Mismatch, Trust, Verified, VerifyOptions, verify};

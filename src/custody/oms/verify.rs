@@ -29,6 +29,9 @@ pub enum Trust {
     Key(PublicKey),
     /// Those of whom an authority certifies.
     Certificates(Roots),
+    /// Those of whom an identity provider vouches for.
+    #[cfg(feature = "keyless")]
+    Keyless(std::sync::Arc<super::keyless::Keyless>),
 }
 
 /// What is passed over.
@@ -125,12 +128,20 @@ struct Claim {
 
 impl Claim {
     /// Checks everything of a signature that does not depend on files.
-    fn open(bundle: &[u8], trust: &Trust) -> Result<Self, Fault> {
-        let bundle = Bundle::from_bytes(bundle)?;
+    fn open(bytes: &[u8], trust: &Trust) -> Result<Self, Fault> {
+        let bundle = Bundle::from_bytes(bytes)?;
         let (key, profile) = match trust {
             Trust::Key(key) => {
                 bundle.check_key(key)?;
                 (*key, Profile::Strict)
+            }
+            #[cfg(feature = "keyless")]
+            Trust::Keyless(keyless) => {
+                let key = bundle.keyless()?.key()?;
+                let payload = bundle.dsse_envelope.open(&key)?;
+                let claim = Self::from_statement(&payload, key, Profile::Strict)?;
+                keyless.check(bytes, &claim.root)?;
+                return Ok(claim);
             }
             Trust::Certificates(roots) => (roots.check(&bundle.certificates()?)?, roots.profile),
         };
