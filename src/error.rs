@@ -105,6 +105,8 @@ fn signature_class(error: &custody::oms::Error) -> Class {
     match error {
         Error::Io { .. } => Class::Environment,
         Error::Key { .. } | Error::NotAFolder(_) | Error::IgnoreOutside(_) => Class::Misuse,
+        #[cfg(feature = "keyless")]
+        Error::TrustedRoot { .. } => Class::Misuse,
         Error::Stray { .. } | Error::Empty(_) => Class::Malformed,
         Error::Fault { .. } => Class::Refused,
     }

@@ -46,6 +46,8 @@ mod folders;
 mod folders_read;
 mod imports;
 mod join;
+#[cfg(feature = "keyless")]
+mod keyless;
 mod metadata;
 mod mutate;
 mod paddle;

@@ -101,15 +101,8 @@ pub(crate) fn key(args: &KeyArgs) -> Result<PrivateKey, oms::Error> {
 /// The trust in whom an identity provider vouches for.
 #[cfg(feature = "keyless")]
 fn keyless(identity: &str, issuer: &str, root: Option<&Path>) -> Result<oms::Trust, oms::Error> {
-    let read = |path: &Path| {
-        let io = |error| oms::Error::Io { path: path.to_owned(), error };
-        std::fs::read_to_string(path).map_err(io)
-    };
-    let text = root.map(read).transpose()?;
-    let keyless = oms::Keyless::new(identity, issuer, text.as_deref());
-    let fault =
-        |fault| oms::Error::Fault { path: root.unwrap_or(Path::new("trusted root")).to_owned(), fault };
-    Ok(oms::Trust::Keyless(std::sync::Arc::new(keyless.map_err(fault)?)))
+    let keyless = oms::Keyless::new(identity, issuer, root)?;
+    Ok(oms::Trust::Keyless(std::sync::Arc::new(keyless)))
 }
 
 /// Tells of an error that names its file itself.

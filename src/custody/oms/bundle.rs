@@ -35,7 +35,7 @@ struct Material {
     certificate_chain: Option<Chain>,
     /// Of a keyless signature.
     #[serde(skip_serializing_if = "Option::is_none")]
-    certificate: Option<Value>,
+    certificate: Option<Raw>,
     /// Entries of a transparency log; empty or absent unless the signature is keyless.
     tlog_entries: Vec<Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,6 +63,13 @@ struct Chain {
 struct Raw {
     /// DER, in base64.
     raw_bytes: String,
+}
+
+impl Raw {
+    fn read(&self) -> Result<Certificate, Fault> {
+        let der = Base64::decode_vec(&self.raw_bytes).map_err(|_| Fault::Base64("rawBytes"))?;
+        Ok(Certificate::from_der(der)?)
+    }
 }
 
 impl Bundle {
@@ -134,7 +141,7 @@ impl Bundle {
     pub(super) fn keyless(&self) -> Result<Certificate, Fault> {
         let found = self.method();
         match self.verification_material.certificate.as_ref().filter(|_| found == KEYLESS) {
-            Some(certificate) => Ok(Certificate::from_der(super::keyless::certificate(certificate)?)?),
+            Some(certificate) => certificate.read(),
             None => Err(Fault::Method { found, expected: KEYLESS }),
         }
     }
@@ -147,11 +154,7 @@ impl Bundle {
         else {
             return Err(Fault::Method { found, expected: CERTIFICATES });
         };
-        let read = |raw: &Raw| {
-            let der = Base64::decode_vec(&raw.raw_bytes).map_err(|_| Fault::Base64("rawBytes"))?;
-            Ok(Certificate::from_der(der)?)
-        };
-        chain.certificates.iter().map(read).collect()
+        chain.certificates.iter().map(Raw::read).collect()
     }
 }
 

@@ -27,6 +27,15 @@ pub enum Error {
         /// Why.
         error: KeyError,
     },
+    /// A trusted root cannot be used.
+    #[cfg(feature = "keyless")]
+    #[error("{}: {error}", path.display())]
+    TrustedRoot {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        error: super::keyless::KeylessError,
+    },
     /// A signature is over folders.
     #[error("{}: no folder; a signature is over a folder", .0.display())]
     NotAFolder(PathBuf),
@@ -168,8 +177,8 @@ pub enum Fault {
         /// Over the list.
         computed: String,
     },
-    /// A keyless signature that is not good; in Sigstore's words.
+    /// A keyless signature that is not good.
     #[cfg(feature = "keyless")]
     #[error("keyless: {0}")]
-    Keyless(String),
+    Keyless(#[from] super::keyless::KeylessError),
 }

@@ -34,7 +34,7 @@ pub use dsse::{Envelope, sign_statement, verify_envelope};
 pub use error::{Error, Fault};
 pub use folder::Stray;
 #[cfg(feature = "keyless")]
-pub use keyless::Keyless;
+pub use keyless::{Keyless, KeylessError};
 pub use keys::{KeyError, PrivateKey, PublicKey};
 pub use sign::{SignOptions, Signed, sign, sign_files};
 pub use verify::{Mismatch, Trust, Verified, VerifyOptions, verify};
