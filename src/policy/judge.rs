@@ -251,6 +251,7 @@ impl<'a> Judge<'a> {
     fn kind(&self, call: &Call, id: NodeId) -> UseKind {
         let callable = self.class_of_module_id(call.callable).unwrap_or(call.callable);
         match self.names(callable) {
+            None if self.is_attribute_of_class(callable) => UseKind::HonestForm,
             None if self.is_by_value(call, callable) => UseKind::CarriesCode,
             None => UseKind::Computed,
             Some((module, name)) if tables::names_types(module, name) => UseKind::Call,
@@ -360,15 +361,27 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// What a call of `getattr` names, where that is such an attribute.
+    fn is_attribute_of_class(&self, callable: NodeId) -> bool {
+        let Some(maker) = self.graph.call(callable) else { return false };
+        let args = self.graph.tuple(maker.args).unwrap_or_default();
+        match (self.names(maker.callable), args) {
+            (Some(("builtins", "getattr")), [class, attribute]) => {
+                self.is_known_attribute(*class, *attribute)
+            }
+            _ => false,
+        }
+    }
+
     /// Calls of what another call gave, as cloudpickle and dill carry code by value: a code object from its parts, and
     /// an instance of a class that was made from its own.
     fn is_by_value(&self, call: &Call, callable: NodeId) -> bool {
         let Some(maker) = self.graph.call(callable) else { return false };
         let Some((module, name)) = self.names(maker.callable) else { return false };
-        let args = self.graph.tuple(maker.args).unwrap_or_default();
-        if let ("builtins", "getattr", [class, attribute]) = (module, name, args) {
-            return self.is_known_attribute(*class, *attribute);
+        if self.is_attribute_of_class(callable) {
+            return true;
         }
+        let args = self.graph.tuple(maker.args).unwrap_or_default();
         if tables::names_types(module, name) {
             return matches!(args, [kind] if self.graph.text(*kind).as_deref() == Some("CodeType"));
         }

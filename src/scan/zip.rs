@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use crate::accounting::Accounting;
 use crate::bytes::{Positioned, ReadAt, Span, read_vec};
-use crate::checkpoint::expand_some;
-use crate::container::{Archive, Error, ErrorKind, Member, Method, Package, Stray};
+use crate::checkpoint::{expand_some, survey};
+use crate::container::{Archive, Error, ErrorKind, Member, Method, Package, Stray, joined};
+use crate::tensor::{EntryId, Kind, Leaf};
 
 use super::blob::{Blob, Part, Role, part};
 use super::search::How;
@@ -40,10 +41,44 @@ impl Scanner<'_> {
                 Ok(Part::default())
             }
             Err(error) => {
+                if let Some(part) = self.entries(blob)? {
+                    return Ok(part);
+                }
                 self.disagreement(&error, blob);
                 self.loose(blob)
             }
         }
+    }
+
+    /// A file of `torch.distributed.checkpoint`: one archive after the other, each with one tensor or object of a state. Where
+    /// all are whole, readers can disagree only about which of them they take, and each is scanned. Whole checkpoints
+    /// one after the other are no such file: which of them is loaded matters.
+    fn entries(&mut self, blob: &Blob<'_>) -> io::Result<Option<Part>> {
+        /// `torch.save` to a stream, which has no name of its own.
+        const PREFIX: &str = "archive/";
+        let Some(archives) = joined(blob.source, &self.open.limits)? else { return Ok(None) };
+        let is_torch = |archive: &Archive| Layout::of(archive).prefix == Some(PREFIX);
+        let sources =
+            archives.iter().map(|(span, archive)| part(blob.source, *span).filter(|_| is_torch(archive)));
+        let Some(sources) = sources.collect::<Option<Vec<Source>>>() else { return Ok(None) };
+        // Of each whether it is one tensor, and whether it holds any.
+        let holds = sources.iter().map(|source| {
+            let opened = survey(source, &self.open).ok().flatten();
+            let root = opened.as_ref().and_then(|opened| opened.tree.entry(EntryId::ROOT));
+            let is_tensor = root.is_some_and(|root| matches!(root.kind, Kind::Leaf(Leaf::Tensor(_))));
+            (is_tensor, opened.is_none_or(|opened| !opened.tensors.is_empty()))
+        });
+        let (tensors, holders): (Vec<bool>, Vec<bool>) = holds.unzip();
+        if tensors.iter().all(|is_tensor| !is_tensor) && holders.contains(&true) {
+            return Ok(None);
+        }
+        let mut accounting = Accounting::default();
+        for ((span, archive), source) in archives.iter().zip(&sources) {
+            let spot = blob.spot.inside(&format!("{:#x}", span.start()));
+            let entry = Blob { source, spot, role: Role::File };
+            accounting = accounting.plus(self.deeper(|scanner| scanner.archive(&entry, archive))?.accounting);
+        }
+        Ok(Some(Part { container: Some("dcp".to_owned()), accounting, inside: None }))
     }
 
     /// Why an archive is not one for every reader.

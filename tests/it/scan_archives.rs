@@ -1,7 +1,7 @@
 //! What scans say of archives and other containers.
 
 use crate::asm::*;
-use crate::support::{found, scan, scan_deep, verdict};
+use crate::support::{accounted, found, scan, scan_deep, verdict};
 use crate::zips::{Descriptor, Entry, Zip, padding, torch_entries};
 use Op::*;
 use depickle::report::{Coverage, FileVerdict};
@@ -102,6 +102,71 @@ fn joined_archives_and_foreign_bytes_around_them() {
         assert_eq!(file.verdict, FileVerdict::Dangerous, "{what}: {:?}", file.findings);
     }
     assert_ne!(verdict(&[b"junk".to_vec(), one].concat()), FileVerdict::Clean);
+}
+
+/// What `torch.save` writes of one object to a stream.
+fn entry(object: &[u8], storages: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let mut entries = torch_entries(&pickle(object), storages);
+    for entry in &mut entries {
+        entry.name.splice(..1, *b"archive");
+    }
+    Zip::of(entries).bytes()
+}
+
+#[test]
+fn entries_of_a_distributed_checkpoint_are_scanned_one_by_one() {
+    let floats = |n: u8| entry(&tensor("0", 4), &[("0", vec![n; 16])]);
+    let object = |object: &[u8]| entry(object, &[]);
+    let evil_object = object(&reduce("os", "system", &[text("id")]));
+    for honest in [
+        [floats(0), floats(1)].concat(),
+        [object(&int(3)), floats(2), object(&dict(&[("lr", int(1))]))].concat(),
+        [object(&int(3)), object(&int(4))].concat(),
+    ] {
+        let file = scan(&honest);
+        assert_eq!(file.verdict, FileVerdict::Clean, "{:?}", file.findings);
+        assert_eq!((file.container.as_str(), accounted(&file)), ("dcp", file.size));
+        assert!(!found(&file, "hidden-member"));
+    }
+    for at in 0..3 {
+        let mut entries = [floats(0), floats(1), floats(2)];
+        let start: usize = entries[..at].iter().map(Vec::len).sum();
+        entries[at] = evil_object.clone();
+        let file = scan(&entries.concat());
+        assert_eq!(file.verdict, FileVerdict::Dangerous);
+        let place = Some(format!("{start:#x}!archive/data.pkl"));
+        assert_eq!((file.container.as_str(), &file.findings[0].entry), ("dcp", &place));
+    }
+}
+
+#[test]
+fn what_only_looks_like_a_distributed_checkpoint_is_suspicious() {
+    let floats = |n: u8| entry(&tensor("0", 4), &[("0", vec![n; 16])]);
+    let model = |n: u8| entry(&dict(&[("w", tensor("0", 4))]), &[("0", vec![n; 16])]);
+    let other = Zip::of(honest()).bytes();
+    let stray = |bytes: &[u8]| [floats(0), bytes.to_vec(), floats(1)].concat();
+    for (what, bytes) in [
+        // Which of the two is loaded matters, and readers disagree.
+        ("two models", [model(0), model(1)].concat()),
+        ("an archive with a name of its own", [floats(0), other].concat()),
+        ("bytes between", stray(b"x")),
+        ("bytes behind", [floats(0), floats(1), b"x".to_vec()].concat()),
+        ("bytes in front", [b"x".to_vec(), floats(0), floats(1)].concat()),
+        ("an archive that is cut off", [floats(0), floats(1)[..200].to_vec(), floats(2)].concat()),
+    ] {
+        assert_ne!(verdict(&bytes), FileVerdict::Clean, "{what}");
+    }
+    // A reader that takes offsets as they stand finds the directory in the weights of the first archive.
+    let last = floats(1);
+    let directory = last.windows(4).position(|window| window == b"PK\x01\x02").unwrap();
+    let first = entry(&tensor("0", 256), &[("0", vec![0; 1024])]);
+    let weights = first.windows(1024).position(|window| window == [0; 1024]).unwrap();
+    assert!(weights < directory && directory < weights + 1024);
+    let mut weights_with_directory = vec![0; 1024];
+    weights_with_directory[directory - weights..][..4].copy_from_slice(b"PK\x01\x02");
+    let hiding = entry(&tensor("0", 256), &[("0", weights_with_directory)]);
+    assert_eq!(verdict(&[first, last.clone()].concat()), FileVerdict::Clean);
+    assert_ne!(verdict(&[hiding, last].concat()), FileVerdict::Clean);
 }
 
 #[test]

@@ -20,6 +20,28 @@ use crate::tensor::{Dtype, Region, Step};
 
 use super::super::folder::{FolderError as Error, Plain};
 
+/// What the metadata consists of, besides what torch is allowed anyway: classes and enumerations, and the path of the folder
+/// that it was written to, which nothing is done with.
+const CLASSES: &[&str] = &[
+    "Metadata",
+    "MetadataIndex",
+    "_StorageInfo",
+    "StorageMeta",
+    "TensorStorageMetadata",
+    "BytesStorageMetadata",
+    "ChunkStorageMetadata",
+    "TensorProperties",
+    "_MEM_FORMAT_ENCODING",
+    "MEM_FORMAT_ENCODING",
+];
+
+/// Whether a name, `module.name`, is one of these: here it is interpreted, and not just kept.
+pub(super) fn is_known(global: &str) -> bool {
+    let Some((module, name)) = global.rsplit_once('.') else { return false };
+    MODULES.contains(&module) && CLASSES.contains(&name)
+        || matches!(module, "pathlib" | "pathlib._local") && matches!(name, "PosixPath" | "WindowsPath")
+}
+
 /// Modules that the classes have been in.
 const MODULES: &[&str] = &[
     "torch.distributed.checkpoint.metadata",
@@ -33,6 +55,8 @@ const MODULES: &[&str] = &[
 #[derive(Debug, Default)]
 pub(super) struct Metadata {
     pub(super) items: Vec<Item>,
+    /// What is stored and no part of an item.
+    pub(super) spares: Vec<Spare>,
     /// Where in [`Self::items`] each name is.
     by_name: HashMap<Box<str>, usize>,
 }
@@ -61,6 +85,17 @@ pub(super) struct Chunk {
     pub(super) stored: Stored,
 }
 
+/// An entry that no item needs: a part without elements, what another rank wrote too, what the metadata has no name for.
+#[derive(Debug)]
+pub(super) struct Spare {
+    pub(super) name: Box<str>,
+    /// The path of the item whose further copy it is.
+    pub(super) copy_of: Option<Vec<Step>>,
+    /// The part of a tensor that it is; `None` for an object.
+    pub(super) region: Option<Region>,
+    pub(super) stored: Stored,
+}
+
 /// Where the bytes of a chunk or of an object are.
 #[derive(Debug, Clone)]
 pub(super) struct Stored {
@@ -77,21 +112,21 @@ type Key = (Box<str>, Option<Box<[u64]>>);
 
 impl Metadata {
     /// Adds what a pickle of metadata says. Several, one of each rank, are put together: a chunk or an object that more
-    /// than one rank wrote is taken from the first.
+    /// than one rank wrote is taken from the first, and those of the others are spare.
     ///
     /// # Errors
     /// What is not as torch writes it.
     pub(super) fn add(&mut self, graph: &Graph, root: NodeId) -> Result<(), Error> {
         let reader = Reader { plain: Plain { graph } };
         reader.expect(root, "Metadata")?;
-        let storage = reader.storage(root)?;
+        let mut storage = reader.storage(root)?;
         let paths = reader.paths(root)?;
         let named = reader.attribute(root, "state_dict_metadata")?;
         for (name, value) in reader.entries(named, "state_dict_metadata")? {
             let name: Box<str> = reader.text(name)?;
-            let what = reader.what(&name, value, &storage)?;
+            let what = reader.what(&name, value, &mut storage, &mut self.spares)?;
             if let Some(known) = self.by_name.get(&name).and_then(|at| self.items.get_mut(*at)) {
-                known.merge(what)?;
+                self.spares.extend(known.merge(what)?);
                 continue;
             }
             let path = paths.get(&name).cloned();
@@ -99,22 +134,43 @@ impl Metadata {
             self.by_name.insert(name.clone(), self.items.len());
             self.items.push(Item { name, path, what });
         }
+        let rest = storage.into_iter();
+        let rest = rest.map(|((name, _), stored)| Spare { name, copy_of: None, region: None, stored });
+        self.spares.extend(rest);
+        self.spares.sort_by(|one, other| one.stored.place().cmp(&other.stored.place()));
         Ok(())
     }
 }
 
+impl Stored {
+    /// File and position, by which entries are told apart.
+    fn place(&self) -> (&str, u64) {
+        (&self.file, self.offset)
+    }
+}
+
 impl Item {
-    fn merge(&mut self, further: What) -> Result<(), Error> {
+    /// Adds what another rank says of it. What both wrote is spare.
+    fn merge(&mut self, further: What) -> Result<Vec<Spare>, Error> {
+        let spare = |region, stored| {
+            let (name, copy_of) = (self.name.clone(), Some(self.path.clone()));
+            Spare { name, copy_of, region, stored }
+        };
         match (&mut self.what, further) {
-            (What::Object(_), What::Object(_)) => Ok(()),
+            (What::Object(_), What::Object(stored)) => Ok(vec![spare(None, stored)]),
             (
                 What::Tensor { dtype, shape, chunks },
                 What::Tensor { dtype: other, shape: size, chunks: further },
             ) if *dtype == other && *shape == size => {
-                let new = |chunk: &Chunk| !chunks.iter().any(|known| known.region == chunk.region);
-                let new: Vec<Chunk> = further.into_iter().filter(new).collect();
-                chunks.extend(new);
-                Ok(())
+                let mut spares = Vec::new();
+                for Chunk { region, stored } in further {
+                    if chunks.iter().any(|known| known.region == region) {
+                        spares.push(spare(Some(region), stored));
+                    } else {
+                        chunks.push(Chunk { region, stored });
+                    }
+                }
+                Ok(spares)
             }
             _ => Err(Error::Ranks { name: self.name.clone() }),
         }
@@ -214,10 +270,17 @@ impl Reader<'_> {
         Ok(storage)
     }
 
-    fn what(self, name: &str, value: NodeId, storage: &HashMap<Key, Stored>) -> Result<What, Error> {
-        let stored = |offset: Option<Box<[u64]>>| {
+    /// What a name stands for. Its entries are taken out of `storage`; those of parts without elements are spare.
+    fn what(
+        self,
+        name: &str,
+        value: NodeId,
+        storage: &mut HashMap<Key, Stored>,
+        spares: &mut Vec<Spare>,
+    ) -> Result<What, Error> {
+        let mut stored = |offset: Option<Box<[u64]>>| {
             let missing = || Error::NotStored { name: name.into() };
-            storage.get(&(name.into(), offset)).cloned().ok_or_else(missing)
+            storage.remove(&(name.into(), offset)).ok_or_else(missing)
         };
         if self.is(value, "BytesStorageMetadata") {
             return Ok(What::Object(stored(None)?));
@@ -234,12 +297,16 @@ impl Reader<'_> {
             let start = self.numbers(self.attribute(*chunk, "offsets")?)?;
             let size = self.numbers(self.attribute(*chunk, "sizes")?)?;
             let region = Region { start: start.clone(), size };
-            // A replicated chunk may be listed by each rank; the one that was written is in the storage data. A part
-            // without elements, of a tensor with fewer rows than ranks, shares its place with a neighbour.
-            if region.size.contains(&0) || !seen.insert(region.clone()) {
+            // A replicated chunk may be listed by each rank; the one that was written is in the storage data.
+            if !seen.insert(region.clone()) {
                 continue;
             }
-            chunks.push(Chunk { region, stored: stored(Some(start))? });
+            if !region.size.contains(&0) {
+                chunks.push(Chunk { region, stored: stored(Some(start))? });
+            } else if let Ok(stored) = stored(Some(start)) {
+                // Of a tensor with fewer rows than ranks. It may share its place with another such part.
+                spares.push(Spare { name: name.into(), copy_of: None, region: Some(region), stored });
+            }
         }
         Ok(What::Tensor { dtype, shape, chunks })
     }

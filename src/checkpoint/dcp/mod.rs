@@ -17,9 +17,10 @@ use std::collections::BTreeMap;
 
 use crate::accounting::Accounting;
 use crate::bytes::Span;
-use crate::tensor::{Piece, StreamId, Streams};
+use crate::policy::Verdict;
+use crate::tensor::{Leaf, Piece, Step, StreamId, Streams};
 
-use super::folder::{Folder, Merge};
+use super::folder::{Folder, FolderError, Merge};
 use super::run::{judge_bystander, run};
 use super::{Error, OpenOptions, Opened, Source, SourceFile};
 
@@ -84,8 +85,12 @@ pub(super) fn open_at(folder: &Folder, below: &str, options: &OpenOptions) -> Re
         merge.file(source, file);
     }
     let mut held = read_entries(folder, below, &metadata, &mut merge, options)?;
-    for (item, held) in metadata.items.iter().zip(&mut held) {
-        place(&mut merge, item, std::mem::take(held))?;
+    let spare = held.split_off(metadata.items.len());
+    for (item, held) in metadata.items.iter().zip(held) {
+        place(&mut merge, item, held)?;
+    }
+    for (spare, held) in metadata.spares.iter().zip(spare) {
+        place_spare(&mut merge, spare, held)?;
     }
     for name in folder.beside(below).filter(|name| name.ends_with(".distcp")) {
         let path = format!("{below}{name}");
@@ -110,11 +115,13 @@ fn read_metadata(
     let rest = Span::between(ran.span.end(), source.size());
     judge_bystander(&streams, StreamId::SOURCE, rest, None, options)?;
     let accounting = Accounting { pickle: ran.span.len(), trailing: rest.len(), ..Accounting::default() };
-    Ok(SourceFile {
-        name: name.into(),
-        pickles: vec![ran.info(&streams)?],
-        ..SourceFile::new("dcp-metadata", accounting)
-    })
+    let mut info = ran.info(&streams)?;
+    for global in info.globals.iter_mut().filter(|global| global.verdict == Verdict::Inert) {
+        if metadata::is_known(&global.name) {
+            global.verdict = Verdict::Allowed;
+        }
+    }
+    Ok(SourceFile { name: name.into(), pickles: vec![info], ..SourceFile::new("dcp-metadata", accounting) })
 }
 
 /// Reads every entry, file by file: what each item of the metadata holds.
@@ -139,6 +146,11 @@ fn read_entries(
             let entry = Entry { item: position, name: &item.name, stored, region };
             files.entry(&stored.file).or_default().push(entry);
         }
+    }
+    for metadata::Spare { name, region, stored, .. } in &metadata.spares {
+        let entry = Entry { item: held.len(), name, stored, region: region.as_ref() };
+        files.entry(&stored.file).or_default().push(entry);
+        held.push(Vec::new());
     }
     let mut spool = spool::Spool::default();
     for (name, entries) in files {
@@ -165,3 +177,26 @@ fn place(merge: &mut Merge<'_>, item: &metadata::Item, held: Vec<Held>) -> Resul
         },
     }
 }
+
+/// Says of what no item needs that it is left out. A part without elements has nothing to leave out.
+fn place_spare(merge: &mut Merge<'_>, spare: &metadata::Spare, held: Vec<Held>) -> Result<(), Error> {
+    let Some(held) = held.into_iter().next() else { return Ok(()) };
+    let leaf = match held {
+        Held::Piece(Piece { view, size, .. }) if *view.shape() != *size => {
+            let (found, dtype) = (view.shape().into(), view.dtype());
+            let name = spare.name.clone();
+            return Err(FolderError::Part { name, found, dtype, expected: size, wanted: dtype }.into());
+        }
+        Held::Piece(piece) if piece.view.is_empty() => return Ok(()),
+        Held::Piece(piece) => Leaf::LeftOut { reason: COPY.into(), bytes: piece.view.nbytes() },
+        Held::Tree(tree) => merge.left_out(if spare.copy_of.is_some() { COPY } else { UNNAMED }, &tree),
+    };
+    let mut path = spare.copy_of.clone().unwrap_or_default();
+    _ = path.pop();
+    let metadata::Stored { file, offset, .. } = &spare.stored;
+    path.push(Step::Key(format!("{} in {file} at {offset:#x}", spare.name).into()));
+    Ok(merge.places.leaf(&path, leaf)?)
+}
+
+const COPY: &str = "another rank's copy, which was not compared";
+const UNNAMED: &str = "stored without a name in the state";

@@ -264,6 +264,18 @@ impl<'a> Merge<'a> {
         Ok(self.places.tensor(path, tensor)?)
     }
 
+    /// What is in the files and no part of the checkpoint: the tensors of a tree, or values.
+    pub(in crate::checkpoint) fn left_out(&self, reason: &str, tree: &Tree) -> Leaf {
+        let tensors = tree.tensors().filter_map(|(_, id)| self.tensors.get(id.index()));
+        let bytes = tensors.map(|tensor| tensor.view.nbytes()).reduce(u64::saturating_add);
+        let values = tree.iter().find_map(|(_, entry)| match &entry.kind {
+            Kind::Leaf(values @ Leaf::Values { .. }) => Some(values.clone()),
+            _ => None,
+        });
+        let left_out = |bytes| Leaf::LeftOut { reason: reason.into(), bytes };
+        bytes.map(left_out).or(values).unwrap_or_else(|| left_out(0))
+    }
+
     pub(in crate::checkpoint) fn finish(self) -> Opened {
         let Self { files, strays, streams, storages, tensors, places, .. } = self;
         let rebuilt = Rebuilt { tree: places.into_tree(), tensors, storages, values: Vec::new() };

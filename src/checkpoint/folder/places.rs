@@ -45,7 +45,15 @@ impl Places {
     /// # Errors
     /// [`Error::SamePlace`] where something stands there, or on the way.
     pub(in crate::checkpoint) fn tensor(&mut self, path: &[Step], tensor: TensorId) -> Result<(), Error> {
-        self.put(path, What::Leaf(Leaf::Tensor(tensor)))
+        self.leaf(path, Leaf::Tensor(tensor))
+    }
+
+    /// Anything without places below it, at a path.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    pub(in crate::checkpoint) fn leaf(&mut self, path: &[Step], leaf: Leaf) -> Result<(), Error> {
+        self.put(path, What::Leaf(leaf))
     }
 
     /// What a pickle of its own holds, at a path.

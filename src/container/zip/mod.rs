@@ -7,8 +7,11 @@
 
 mod directory;
 mod fields;
+mod joined;
 mod local;
 mod member;
+
+pub(crate) use joined::joined;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
