@@ -316,3 +316,43 @@ fn a_snapshot_of_a_cache_needs_another_folder() {
     assert_eq!(listed(&target.join("adapter_model.safetensors")), expected("adapter", ""));
     assert!(!target.join("adapter_config.json").is_symlink());
 }
+
+#[cfg(unix)]
+#[test]
+fn a_folder_may_have_more_shards_than_a_process_may_have_files_open() {
+    const SHARDS: usize = 150;
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("in");
+    fs::create_dir(&source).unwrap();
+    let name = |i: usize| format!("pytorch_model-{:05}-of-{SHARDS:05}.bin", i + 1);
+    let mut map = serde_json::Map::new();
+    for i in 0..SHARDS {
+        let tensor = format!("layer.{i}.weight");
+        fs::write(source.join(name(i)), checkpoint(&[(&tensor, vec![u8::try_from(i).unwrap(); 64])]))
+            .unwrap();
+        map.insert(tensor, name(i).into());
+    }
+    let index = serde_json::json!({"metadata": {"total_size": 64 * SHARDS}, "weight_map": map});
+    fs::write(source.join("pytorch_model.bin.index.json"), index.to_string()).unwrap();
+    for (what, code) in [
+        ("convert in -o out --jobs 2", 0),
+        ("convert in -o few --max-shard-size 1KB --jobs 2", 0),
+        ("verify out --source in", 0),
+        ("diff in out", 0),
+        ("inspect in --json", 0),
+    ] {
+        let command = format!("ulimit -n 100 && exec \"$0\" {what} --quiet");
+        let command = if what.starts_with("inspect") || what.starts_with("verify") {
+            command.replace(" --quiet", "")
+        } else {
+            command
+        };
+        let ran = std::process::Command::new("sh")
+            .args(["-c", &command, env!("CARGO_BIN_EXE_depickle")])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert_eq!(ran.status.code(), Some(code), "{what}: {}", String::from_utf8_lossy(&ran.stderr));
+    }
+    assert_eq!(fs::read_dir(folder.path().join("out")).unwrap().count(), SHARDS + 3);
+}
