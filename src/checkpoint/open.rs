@@ -142,7 +142,7 @@ pub(super) fn check_strict(opened: &Opened) -> Result<(), Error> {
         );
         return Err(Error::Strict(message));
     }
-    if opened.tensors.iter().any(|tensor| tensor.encoding.is_some()) {
+    if opened.tensors.iter().any(|tensor| tensor.encoding.is_some() || tensor.cast_from.is_some()) {
         return Err(Error::Strict("tensors that have to be re-encoded".to_owned()));
     }
     Ok(())

@@ -1,5 +1,6 @@
 //! [`Job`]: models that are open and planned, on their way to files that appear together.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
@@ -8,7 +9,9 @@ use crate::bytes::ReadAt;
 use crate::error::{Class, Error, ErrorKind};
 use crate::output::{self, Digest, Sidecar, Staged, WriteOptions, Written, WrittenTensor};
 use crate::progress::Progress;
+use crate::tensor::TensorId;
 
+use super::before::{Before, before};
 use super::documents::Making;
 use super::journal::Journal;
 use super::model::{Model, Shard};
@@ -39,6 +42,8 @@ pub(super) struct Job<'a> {
 pub(super) struct Done {
     /// Each file of weights, model by model.
     pub(super) weights: Vec<Written>,
+    /// What tensors were that their library casts, model by model.
+    pub(super) before: Vec<HashMap<TensorId, Before>>,
     /// Digests of the source files, model by model: `None` where the file lies inside another.
     pub(super) sources: Vec<Vec<Option<Digest>>>,
     /// Every output, those of weights first.
@@ -161,6 +166,14 @@ impl<'a> Job<'a> {
         let mut done = Done::default();
         for at in 0..self.models.len() {
             self.weights(at, stage, &mut done, progress)?;
+        }
+        for model in self.models.iter().filter(|_| self.manifest.is_some()) {
+            done.before.push(before(model).map_err(|error| {
+                self.fail(output::Error {
+                    path: self.input.to_owned(),
+                    kind: output::ErrorKind::Source(error),
+                })
+            })?);
         }
         for model in &self.models {
             model.opened.on_disk().iter().try_for_each(ReadAt::check_unchanged).map_err(|error| {

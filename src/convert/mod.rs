@@ -1,5 +1,6 @@
 //! The whole pipeline: open, plan, write, record.
 
+mod before;
 mod documents;
 mod folder;
 mod job;

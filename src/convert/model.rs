@@ -279,9 +279,15 @@ impl Model {
     /// Whether anything is cast, and whether anything is re-encoded.
     pub(super) fn changes(&self) -> (bool, bool) {
         let casts = self.plan.tensors.iter().any(|planned| planned.cast);
-        let mut tensors =
+        let tensors =
             self.plan.tensors.iter().filter_map(|planned| self.opened.tensors.get(planned.tensor.index()));
-        (casts, tensors.any(|tensor| tensor.encoding.is_some()))
+        let mut reencoded = false;
+        let mut narrowed = false;
+        for tensor in tensors {
+            reencoded |= tensor.encoding.is_some() || tensor.cast_from.is_some();
+            narrowed |= tensor.cast_from.is_some_and(|from| from.size() > tensor.view.dtype().size());
+        }
+        (casts || narrowed, reencoded)
     }
 
     /// Names in the output, with their type and shape.

@@ -1,5 +1,6 @@
 //! From a finished conversion to its manifest.
 
+use std::collections::HashMap;
 use std::io::{BufWriter, Write as _};
 
 use crate::bytes::ReadAt;
@@ -13,8 +14,9 @@ use crate::custody::{
 use crate::error::Error;
 use crate::output::{self, Digest, Staged, Written, WrittenTensor};
 use crate::plan::Planned;
-use crate::tensor::{self, EntryId, Tensor, View};
+use crate::tensor::{self, EntryId, Tensor, TensorId, View};
 
+use super::before::Before;
 use super::job::{Done, Job};
 use super::model::Model;
 use super::recorded;
@@ -50,6 +52,8 @@ impl OutputFile {
 #[derive(Clone, Copy)]
 struct Part<'a> {
     model: &'a Model,
+    /// What tensors of it were that its library casts.
+    before: Option<&'a HashMap<TensorId, Before>>,
     /// Digests of its source files.
     hashed: &'a [Option<Digest>],
     /// What was written of it, file by file.
@@ -138,6 +142,7 @@ impl<'a> Record<'a> {
             let after = output.saturating_add(model.shards.len());
             let part = Part {
                 model,
+                before: self.done.before.get(at),
                 hashed: self.done.sources.get(at).map(Vec::as_slice).unwrap_or_default(),
                 weights: self.done.weights.get(output..after).unwrap_or_default(),
                 source: crate::bytes::length(source),
@@ -255,7 +260,11 @@ impl<'a> Part<'a> {
                 sha256: text(written.sha256.as_ref()),
                 from: self.pieces(planned, tensor),
                 to: Target { output, offsets: [start, end] },
-                encoding: encoding(written, tensor),
+                encoding: encoding(
+                    written,
+                    tensor,
+                    self.before.and_then(|before| before.get(&planned.tensor)),
+                ),
             }
         })
     }
@@ -305,7 +314,13 @@ impl<'a> Part<'a> {
     }
 }
 
-fn encoding(written: &WrittenTensor, tensor: &Tensor) -> Option<EncodingRecord> {
+fn encoding(written: &WrittenTensor, tensor: &Tensor, before: Option<&Before>) -> Option<EncodingRecord> {
+    let by_library = before.map(|before| EncodingRecord::Cast {
+        kind: "cast".to_owned(),
+        from: before.dtype.stored().to_string(),
+        source_sha256: before.sha256.to_string(),
+        exact: before.exact && written.cast_exact,
+    });
     let cast = written.source_sha256.as_ref().map(|source| EncodingRecord::Cast {
         kind: "cast".to_owned(),
         from: tensor.view.dtype().stored().to_string(),
@@ -319,7 +334,7 @@ fn encoding(written: &WrittenTensor, tensor: &Tensor) -> Option<EncodingRecord> 
         axis: encoding.axis,
         shape: encoding.shape.as_deref().map(<[u64]>::to_vec),
     });
-    cast.or(part)
+    by_library.or(cast).or(part)
 }
 
 fn pickle(info: &PickleInfo) -> PickleRecord {

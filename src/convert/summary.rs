@@ -1,5 +1,6 @@
 //! What is said of a conversion.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use sha2::{Digest as _, Sha256};
@@ -44,8 +45,10 @@ impl Job<'_> {
     pub(super) fn claim(&self, done: Option<&Done>) -> &'static str {
         let changes = self.models.iter().map(Model::changes);
         let (casts, encoded) = changes.fold((false, false), |all, own| (all.0 | own.0, all.1 | own.1));
-        let is_exact =
-            |done: &Done| done.weights.iter().flat_map(|file| &file.tensors).all(|tensor| tensor.cast_exact);
+        let is_exact = |done: &Done| {
+            let written = done.weights.iter().flat_map(|file| &file.tensors).all(|tensor| tensor.cast_exact);
+            written && done.before.iter().flat_map(HashMap::values).all(|before| before.exact)
+        };
         match () {
             () if casts && !done.is_some_and(is_exact) => "lossy",
             () if casts || encoded => "lossless",

@@ -284,7 +284,8 @@ fn check_names(tree: &Tree, planned: &[Planned]) -> Result<(), Structure> {
 fn check_strict(planned: &[Planned], tensors: &[Tensor], options: &Options) -> Result<(), Refused> {
     let reencoded = |planned: &&Planned| {
         tensors.get(planned.tensor.index()).is_some_and(|tensor| {
-            tensor.encoding.is_some() || tensor.view.dtype().layout() == Layout::PairDimension
+            let pairs = tensor.view.dtype().layout() == Layout::PairDimension;
+            tensor.encoding.is_some() || tensor.cast_from.is_some() || pairs
         })
     };
     match planned.iter().find(reencoded).filter(|_| options.strict) {

@@ -195,6 +195,8 @@ pub struct InspectedTensor {
     pub contiguous: bool,
     /// What it is put together of, where its source holds it in parts, as `from` of the manifest; null where it is whole.
     pub parts: Option<Vec<InspectedPart>>,
+    /// How it stands for what safetensors has no type for, or is cast by its library; null where it is as it is.
+    pub encoding: Option<InspectedEncoding>,
     /// Path of the first tensor that is the same view of the same storage; null where there is none before it.
     pub same_as: Option<Vec<String>>,
 }
@@ -218,6 +220,17 @@ pub struct InspectedPart {
     pub dtype: String,
     /// Which part of the whole.
     pub region: InspectedRegion,
+}
+
+/// How a tensor is re-encoded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InspectedEncoding {
+    /// `cast`, or as in the manifest.
+    pub kind: &'static str,
+    /// Of a cast, the element type of the source, as safetensors names it; null for others.
+    pub from: Option<String>,
+    /// Which part of the re-encoded tensor it is; null for a cast.
+    pub part: Option<&'static str>,
 }
 
 /// A box of a tensor.

@@ -16,9 +16,9 @@ pub use diff::{
 };
 pub use disasm::{DISASM_SCHEMA, DisasmArg, DisasmItem, DisasmMemo, DisasmName, DisasmOp, DisasmRaw};
 pub use inspect::{
-    INSPECT_SCHEMA, Inspected, InspectedFile, InspectedPart, InspectedPickle, InspectedRegion,
-    InspectedSource, InspectedTensor, LeftOutFile, LeftOutGroup, NamedGlobal, Place, Planned, RefusedCall,
-    ValueGroup,
+    INSPECT_SCHEMA, Inspected, InspectedEncoding, InspectedFile, InspectedPart, InspectedPickle,
+    InspectedRegion, InspectedSource, InspectedTensor, LeftOutFile, LeftOutGroup, NamedGlobal, Place,
+    Planned, RefusedCall, ValueGroup,
 };
 pub use scan::{
     Coverage, FileVerdict, Finding, SCAN_SCHEMA, ScanError, ScanPolicy, ScanSummary, Scanned, ScannedFile,

@@ -236,12 +236,15 @@ pub struct Tensor {
     /// What it was put together of, where the source holds it in parts. The view then shows the whole, in a stream that
     /// finds each byte in its part.
     pub pieces: Option<Box<[Piece]>>,
+    /// The element type of its source, where its library casts it when it loads it. The view then shows the cast elements,
+    /// and the one piece those of the source.
+    pub cast_from: Option<Dtype>,
 }
 
 impl Tensor {
     /// A tensor that its source holds as it is.
     pub fn new(view: View) -> Self {
-        Self { view, encoding: None, pieces: None }
+        Self { view, encoding: None, pieces: None, cast_from: None }
     }
 
     /// The same; what safetensors gives a last dimension of 2 is recorded as `complex`.

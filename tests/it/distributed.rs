@@ -165,3 +165,41 @@ fn what_a_second_rank_wrote_too_is_left_out_and_said() {
     }
     assert!(opened.strays.is_empty(), "{:?}", opened.strays);
 }
+
+#[test]
+fn buffers_that_deepspeed_casts_are_recorded_as_casts() {
+    let out = tempfile::TempDir::new().unwrap();
+    let path = distributed("deepspeed/buffers");
+    let folder = path.to_str().unwrap();
+    let converted = depickle(out.path(), &["convert", folder, "-o", "out"]);
+    assert_eq!(converted.code, 0, "{converted:?}");
+    let manifest: Value =
+        serde_json::from_slice(&fs::read(out.path().join("out/manifest.json")).unwrap()).unwrap();
+    let mut casts = Vec::new();
+    for tensor in manifest["tensors"].as_array().unwrap() {
+        let encoding = &tensor["encoding"];
+        if encoding.is_null() {
+            assert_eq!(tensor["from"][0]["dtype"] == "torch.float32", tensor["dtype"] == "F32", "{tensor}");
+            continue;
+        }
+        assert_eq!((&encoding["kind"], &tensor["dtype"]), (&"cast".into(), &"F32".into()));
+        assert_ne!(encoding["source_sha256"], tensor["sha256"]);
+        casts.push((encoding["from"].as_str().unwrap(), encoding["exact"].as_bool().unwrap()));
+    }
+    assert_eq!(casts, [("BF16", true), ("F16", true), ("F64", false)]);
+    assert_eq!(manifest["claim"], "lossy");
+    let shown = depickle(out.path(), &["inspect", folder]);
+    assert_eq!(shown.out.matches("cast from ").count(), 3);
+    // What is cast to its own type again is what it was.
+    for dtype in ["bf16", "f16"] {
+        let converted = depickle(out.path(), &["convert", folder, "-o", dtype, "--dtype", dtype]);
+        assert_eq!(converted.code, 0, "{converted:?}");
+    }
+    for folder_of in ["out", "bf16", "f16"] {
+        let checked = depickle(out.path(), &["verify", folder_of, "--source", folder, "--reconvert"]);
+        assert_eq!(checked.code, 0, "{checked:?}");
+    }
+    let exact = ["--include", "as_bfloat16", "--include", "as_float16"];
+    let converted = depickle(out.path(), &[&["convert", folder, "-o", "exact"][..], &exact].concat());
+    assert!(converted.out.contains("lossless"), "{converted:?}");
+}

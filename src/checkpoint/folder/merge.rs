@@ -170,8 +170,9 @@ impl<'a> Merge<'a> {
         let single = self.view(name, storage, &spec)?;
         let size: Box<[u64]> = view.shape().into();
         let start = vec![0; size.len()].into();
+        let cast_from = Some(view.dtype());
         let pieces = Some([Piece { view, path: Box::new([name.into()]), start, size }].into());
-        Ok(self.tensor(Tensor { pieces, ..Tensor::new(single) }))
+        Ok(self.tensor(Tensor { pieces, cast_from, ..Tensor::new(single) }))
     }
 
     /// A view of a storage that is added for it.

@@ -11,10 +11,10 @@ use depickle::container::{Format, Safetensors, detect};
 use depickle::plan::{self, Note};
 use depickle::policy::Overrides;
 use depickle::report::{
-    InspectedFile, InspectedPart, InspectedPickle, InspectedRegion, InspectedSource, InspectedTensor,
-    LeftOutFile, LeftOutGroup, NamedGlobal, Place, Planned, RefusedCall, ValueGroup,
+    InspectedEncoding, InspectedFile, InspectedPart, InspectedPickle, InspectedRegion, InspectedSource,
+    InspectedTensor, LeftOutFile, LeftOutGroup, NamedGlobal, Place, Planned, RefusedCall, ValueGroup,
 };
-use depickle::tensor::{EntryId, Kind, Leaf, Piece, TensorId, View};
+use depickle::tensor::{EntryId, Kind, Leaf, Piece, Tensor, TensorId, View};
 use depickle::{Error, ErrorKind, convert, folder};
 
 use super::super::exit::Exit;
@@ -258,6 +258,16 @@ fn place_of(opened: &Opened, view: &View) -> (u64, Option<String>, Option<String
     (source, storage.entry.as_deref().map(str::to_owned), key)
 }
 
+fn encoding(tensor: &Tensor) -> Option<InspectedEncoding> {
+    let cast = tensor.cast_from.map(|from| InspectedEncoding {
+        kind: "cast",
+        from: Some(from.stored().to_string()),
+        part: None,
+    });
+    let part = tensor.encoding.as_ref();
+    cast.or(part.map(|part| InspectedEncoding { kind: part.kind, from: None, part: Some(part.part) }))
+}
+
 fn part(opened: &Opened, part: &Piece) -> InspectedPart {
     let (source, entry, storage) = place_of(opened, &part.view);
     InspectedPart {
@@ -298,6 +308,7 @@ fn inspected<'a>(
         stride: Some(view.strides().to_vec()),
         contiguous: view.is_contiguous(),
         parts: parts.map(|parts| parts.iter().map(|piece| part(opened, piece)).collect()),
+        encoding: encoding(tensor),
         same_as,
     })
 }
@@ -360,6 +371,7 @@ fn safetensors(source: &dyn ReadAt, file: &mut InspectedFile) -> Result<(), Fail
             stride: None,
             contiguous: true,
             parts: None,
+            encoding: None,
             same_as: None,
         });
     }

@@ -177,6 +177,9 @@ fn row(tensor: &InspectedTensor, planned: bool, widest: usize) -> Vec<String> {
     if let Some(same) = &tensor.same_as {
         notes.push(format!("same as {}", bounded(&same.join("."), widest)));
     }
+    if let Some(from) = tensor.encoding.as_ref().and_then(|encoding| encoding.from.as_ref()) {
+        notes.push(format!("cast from {from}"));
+    }
     if !tensor.contiguous {
         notes.push(format!("strides {:?}", tensor.stride.as_deref().unwrap_or_default()));
     }
