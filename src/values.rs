@@ -171,12 +171,16 @@ impl Values {
         self
     }
 
-    /// Puts the values behind those of so many other files, whose streams come first too.
-    pub(crate) fn after(mut self, files: usize, streams: impl Fn(StreamId) -> StreamId) -> Self {
+    /// Puts the values behind those of so many other files, and says where their bytes now lie.
+    pub(crate) fn after(
+        mut self,
+        files: usize,
+        mut place: impl FnMut(StreamId, Span) -> (StreamId, Span),
+    ) -> Self {
         self.file = self.file.saturating_add(files);
-        let data = |data: &mut Data| {
-            if let Data::Stored { stream, .. } = data {
-                *stream = streams(*stream);
+        let mut data = |data: &mut Data| {
+            if let Data::Stored { stream, span } = data {
+                (*stream, *span) = place(*stream, *span);
             }
         };
         for value in &mut self.values {
@@ -185,7 +189,7 @@ impl Values {
                 | Value::OldText(bytes)
                 | Value::Bytes(bytes)
                 | Value::ByteArray(bytes) => data(bytes),
-                Value::Object(object) => object.data.iter_mut().for_each(data),
+                Value::Object(object) => object.data.iter_mut().for_each(&mut data),
                 _ => {}
             }
         }

@@ -30,7 +30,8 @@ pub(super) fn tree(
 }
 
 /// Puts a further tree, whose tensors are those of the base already, below a place at this step. Its root is reached by it.
-pub(super) fn at(base: &mut Tree, further: &Tree, parent: Option<EntryId>, step: &Step) {
+/// Gives the new handle of each place.
+pub(super) fn at(base: &mut Tree, further: &Tree, parent: Option<EntryId>, step: &Step) -> Vec<EntryId> {
     let mut ids: Vec<EntryId> = Vec::with_capacity(further.len());
     for (_, entry) in further.iter() {
         let (parent, step) = match entry.parent {
@@ -39,6 +40,7 @@ pub(super) fn at(base: &mut Tree, further: &Tree, parent: Option<EntryId>, step:
         };
         ids.push(base.push(parent, step, entry.kind.clone()));
     }
+    ids
 }
 
 /// Gives the tree a root that can hold something: that of a module without tensors is only a count of its values.

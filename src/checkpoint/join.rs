@@ -19,7 +19,9 @@ impl Opened {
             file.stream = self.streams.after(file.stream);
             file
         }));
-        let values = values.into_iter().map(|values| values.after(before_files, |id| self.streams.after(id)));
+        let values = values
+            .into_iter()
+            .map(|values| values.after(before_files, |id, span| (self.streams.after(id), span)));
         let values: Vec<_> = values.collect();
         self.strays.extend(strays);
         self.library = self.library.or(library);

@@ -417,7 +417,8 @@ impl<'a, 'b> Writer<'a, 'b> {
     fn tensor(&mut self, tensor: &'a TensorValue, number: Option<u64>) -> Result<(), ErrorKind> {
         let tree = self.around.tree;
         self.open("tensor", number)?;
-        if matches!(tree.entry(tensor.entry).map(|entry| &entry.kind), Some(Kind::Leaf(_))) {
+        // What is put together into others is an object without places.
+        if matches!(tree.entry(tensor.entry).map(|entry| &entry.kind), Some(Kind::Leaf(_) | Kind::Object)) {
             self.place(tensor.entry)?;
         }
         let mut first = true;

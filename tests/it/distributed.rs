@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::cli::depickle;
 use crate::fixtures_names::folder;
+use crate::schema;
 
 pub(crate) type Listed = BTreeMap<String, (String, Vec<u64>, String)>;
 
@@ -164,6 +165,64 @@ fn what_a_second_rank_wrote_too_is_left_out_and_said() {
         );
     }
     assert!(opened.strays.is_empty(), "{:?}", opened.strays);
+}
+
+/// What a conversion with `--metadata` writes beside the weights, and the manifest of one without.
+fn values_of(name: &str) -> (Value, Value) {
+    let out = tempfile::TempDir::new().unwrap();
+    let path = distributed(name);
+    let folder = path.to_str().unwrap();
+    let read = |file: &str| serde_json::from_slice(&fs::read(out.path().join(file)).unwrap()).unwrap();
+    assert_eq!(depickle(out.path(), &["convert", folder, "-o", "plain"]).code, 0);
+    assert_eq!(depickle(out.path(), &["convert", folder, "-o", "values", "--metadata"]).code, 0);
+    let checked = depickle(out.path(), &["verify", "values", "--source", folder, "--reconvert"]);
+    assert_eq!(checked.code, 0, "{checked:?}");
+    let with: Value = read("values/manifest.json");
+    assert!(with["values_left_out"].as_array().unwrap().is_empty());
+    let document: Value = read("values/model.metadata.json");
+    schema::check(&schema::document("metadata"), &document);
+    (document, read("plain/manifest.json"))
+}
+
+#[test]
+fn values_of_distributed_checkpoints_are_kept_entry_by_entry() {
+    for name in ["dcp/plain", "dcp/fsdp2", "dcp/zstd", "dcp/rank_local"] {
+        let (document, manifest) = values_of(name);
+        let left_out = manifest["values_left_out"].as_array().unwrap();
+        assert!(!left_out.is_empty(), "{name}");
+        let kept: Vec<&Value> =
+            document["pickles"].as_array().unwrap().iter().map(|pickle| &pickle["path"]).collect();
+        for values in left_out {
+            assert!(kept.contains(&&values["path"]), "{name}: {values}");
+        }
+    }
+    let (document, _) = values_of("dcp/plain");
+    let value = |path: &[&str]| {
+        let mut pickles = document["pickles"].as_array().unwrap().iter();
+        pickles.find(|pickle| pickle["path"] == serde_json::json!(path)).unwrap()["value"].clone()
+    };
+    assert_eq!(value(&["epoch"]), 7);
+    assert_eq!(value(&["optimizer", "param_groups", "0", "lr"]), 0.1);
+}
+
+#[test]
+fn what_files_of_deepspeed_hold_beside_the_model_is_told_and_kept() {
+    for name in expected().keys().filter(|name| name.starts_with("deepspeed")) {
+        let (document, manifest) = values_of(name);
+        let pickles = document["pickles"].as_array().unwrap();
+        let sources = manifest["sources"].as_array().unwrap();
+        assert_eq!(pickles.len(), sources.len(), "{name}");
+        for (pickle, source) in pickles.iter().zip(sources) {
+            assert_eq!(pickle["path"][0], source["path"]);
+            let entries = &pickle["value"]["entries"];
+            assert!(entries["module"].is_object() || entries["optimizer_state_dict"].is_object(), "{name}");
+        }
+        let left_out = manifest["left_out"].as_array().unwrap();
+        let reasons: Vec<&str> = left_out.iter().map(|group| group["reason"].as_str().unwrap()).collect();
+        let known = ["optimizer state", "working copy of the weights", "state of the training run"];
+        assert!(reasons.iter().all(|reason| known.contains(reason)), "{name}: {reasons:?}");
+        assert!(name.ends_with("stage0") || !reasons.is_empty(), "{name}");
+    }
 }
 
 #[test]

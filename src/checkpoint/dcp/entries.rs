@@ -9,7 +9,7 @@ use crate::bytes::{Part, Span};
 use crate::container::{Format, detect};
 use crate::tensor::{EntryId, Kind, Leaf, Piece, Region, StreamId, Tree, View};
 
-use super::super::folder::{FolderError, Merge};
+use super::super::folder::{FolderError, Held, Merge};
 use super::super::layers::Found;
 use super::super::open::open_bare;
 use super::super::{Error, OpenOptions, PickleInfo, Source, SourceFile};
@@ -30,16 +30,16 @@ pub(super) struct Entry<'a> {
 
 /// What an entry holds.
 #[derive(Debug)]
-pub(super) enum Held {
+pub(super) enum What {
     Piece(Piece),
-    Tree(Tree),
+    Object(Held),
 }
 
-impl Held {
+impl What {
     pub(super) fn piece(self) -> Option<Piece> {
         match self {
             Self::Piece(piece) => Some(piece),
-            Self::Tree(_) => None,
+            Self::Object(_) => None,
         }
     }
 }
@@ -55,7 +55,7 @@ pub(super) struct Entries<'a, 'b> {
 
 impl Entries<'_, '_> {
     /// Reads the entries in the order of the file, and gives each to its item.
-    pub(super) fn read(mut self, mut entries: Vec<Entry<'_>>, held: &mut [Vec<Held>]) -> Result<(), Error> {
+    pub(super) fn read(mut self, mut entries: Vec<Entry<'_>>, held: &mut [Vec<What>]) -> Result<(), Error> {
         entries.sort_by_key(|entry| entry.stored.offset);
         let placeholder =
             SourceFile { name: self.path.into(), ..SourceFile::new("dcp", Accounting::default()) };
@@ -78,7 +78,7 @@ impl Entries<'_, '_> {
                 let (these, after) = rest.split_at(together);
                 for entry in these {
                     let piece = blob.piece(self.merge, stream, entry)?;
-                    give(held, entry, Held::Piece(piece));
+                    give(held, entry, What::Piece(piece));
                 }
                 account = account.plus(blob.accounting(these));
                 end = blob.end();
@@ -131,7 +131,7 @@ impl Entries<'_, '_> {
         stream: StreamId,
         span: Span,
         pickles: &mut Pickles,
-    ) -> Result<(Held, Accounting), Error> {
+    ) -> Result<(What, Accounting), Error> {
         let no_tensor = || FolderError::NoTensor { name: entry.name.into() };
         let part = Part::new(self.source.clone(), span).ok_or_else(no_tensor)?;
         let mut part: Source = Arc::new(part);
@@ -157,10 +157,10 @@ impl Entries<'_, '_> {
         for file in &mut opened.files {
             pickles.add(std::mem::take(&mut file.pickles), &prefix);
         }
-        let tree = self.merge.take(opened, (home, shift), self.path, &prefix);
-        let Some(region) = entry.region else { return Ok((Held::Tree(tree), accounting)) };
-        let view = self.only_tensor(&tree).ok_or_else(no_tensor)?;
-        Ok((Held::Piece(piece(entry.name, region, view)), accounting))
+        let held = self.merge.take(opened, (home, shift), self.path, &prefix);
+        let Some(region) = entry.region else { return Ok((What::Object(held), accounting)) };
+        let view = self.only_tensor(&held.tree).ok_or_else(no_tensor)?;
+        Ok((What::Piece(piece(entry.name, region, view)), accounting))
     }
 
     /// The tensor that an entry is.
@@ -171,7 +171,7 @@ impl Entries<'_, '_> {
     }
 }
 
-fn give(held: &mut [Vec<Held>], entry: &Entry<'_>, what: Held) {
+fn give(held: &mut [Vec<What>], entry: &Entry<'_>, what: What) {
     if let Some(held) = held.get_mut(entry.item) {
         held.push(what);
     }

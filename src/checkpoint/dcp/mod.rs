@@ -20,11 +20,11 @@ use crate::bytes::Span;
 use crate::policy::Verdict;
 use crate::tensor::{Leaf, Piece, Step, StreamId, Streams};
 
-use super::folder::{Folder, FolderError, Merge};
+use super::folder::{Folder, FolderError, Held, Merge};
 use super::run::{judge_bystander, run};
 use super::{Error, OpenOptions, Opened, Source, SourceFile};
 
-use entries::{Entries, Entry, Held};
+use entries::{Entries, Entry, What as Read};
 use metadata::{Metadata, What};
 
 const METADATA: &str = ".metadata";
@@ -131,9 +131,9 @@ fn read_entries(
     metadata: &Metadata,
     merge: &mut Merge<'_>,
     options: &OpenOptions,
-) -> Result<Vec<Vec<Held>>, Error> {
+) -> Result<Vec<Vec<Read>>, Error> {
     let mut files: BTreeMap<&str, Vec<Entry<'_>>> = BTreeMap::new();
-    let mut held: Vec<Vec<Held>> = Vec::with_capacity(metadata.items.len());
+    let mut held: Vec<Vec<Read>> = Vec::with_capacity(metadata.items.len());
     for (position, item) in metadata.items.iter().enumerate() {
         let stored = match &item.what {
             What::Object(stored) => vec![(stored, None)],
@@ -164,38 +164,43 @@ fn read_entries(
 }
 
 /// Gives an item its place in the tree.
-fn place(merge: &mut Merge<'_>, item: &metadata::Item, held: Vec<Held>) -> Result<(), Error> {
+fn place(merge: &mut Merge<'_>, item: &metadata::Item, held: Vec<Read>) -> Result<(), Error> {
     match &item.what {
         What::Tensor { dtype, shape, .. } => {
-            let pieces: Vec<Piece> = held.into_iter().filter_map(Held::piece).collect();
+            let pieces: Vec<Piece> = held.into_iter().filter_map(Read::piece).collect();
             let tensor = merge.assemble(&item.name, *dtype, shape, pieces)?;
             merge.put(&item.path, tensor)
         }
         What::Object(_) => match held.into_iter().next() {
-            Some(Held::Tree(tree)) => Ok(merge.places.tree(&item.path, tree)?),
+            Some(Read::Object(held)) => Ok(merge.places.held(&item.path, held)?),
             _ => Ok(()),
         },
     }
 }
 
 /// Says of what no item needs that it is left out. A part without elements has nothing to leave out.
-fn place_spare(merge: &mut Merge<'_>, spare: &metadata::Spare, held: Vec<Held>) -> Result<(), Error> {
+fn place_spare(merge: &mut Merge<'_>, spare: &metadata::Spare, held: Vec<Read>) -> Result<(), Error> {
     let Some(held) = held.into_iter().next() else { return Ok(()) };
-    let leaf = match held {
-        Held::Piece(Piece { view, size, .. }) if *view.shape() != *size => {
+    let held = match held {
+        Read::Piece(Piece { view, size, .. }) if *view.shape() != *size => {
             let (found, dtype) = (view.shape().into(), view.dtype());
             let name = spare.name.clone();
             return Err(FolderError::Part { name, found, dtype, expected: size, wanted: dtype }.into());
         }
-        Held::Piece(piece) if piece.view.is_empty() => return Ok(()),
-        Held::Piece(piece) => Leaf::LeftOut { reason: COPY.into(), bytes: piece.view.nbytes() },
-        Held::Tree(tree) => merge.left_out(if spare.copy_of.is_some() { COPY } else { UNNAMED }, &tree),
+        Read::Piece(piece) if piece.view.is_empty() => return Ok(()),
+        Read::Piece(piece) => {
+            Held::default().at_leaf(Leaf::LeftOut { reason: COPY.into(), bytes: piece.view.nbytes() })
+        }
+        Read::Object(held) => {
+            let leaf = merge.left_out(if spare.copy_of.is_some() { COPY } else { UNNAMED }, &held.tree);
+            held.at_leaf(leaf)
+        }
     };
     let mut path = spare.copy_of.clone().unwrap_or_default();
     _ = path.pop();
     let metadata::Stored { file, offset, .. } = &spare.stored;
     path.push(Step::Key(format!("{} in {file} at {offset:#x}", spare.name).into()));
-    Ok(merge.places.leaf(&path, leaf)?)
+    Ok(merge.places.held(&path, held)?)
 }
 
 const COPY: &str = "another rank's copy, which was not compared";

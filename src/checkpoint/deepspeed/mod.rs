@@ -107,8 +107,13 @@ fn read_models(
     merge: &mut Merge<'_>,
     options: &OpenOptions,
 ) -> Result<Vec<ModelStates>, Error> {
-    let read = |path: &String| ModelStates::read(&RankFile::open(folder, path, merge, options)?);
-    paths.iter().map(read).collect()
+    let mut read = |path: &String| {
+        let file = RankFile::open(folder, path, merge, options)?;
+        let states = ModelStates::read(&file)?;
+        merge.keep_beside(file.into_held());
+        Ok(states)
+    };
+    paths.iter().map(&mut read).collect()
 }
 
 fn read_optims(
@@ -117,7 +122,12 @@ fn read_optims(
     merge: &mut Merge<'_>,
     options: &OpenOptions,
 ) -> Result<Flat, Error> {
-    let read = |path: &String| OptimStates::read(&RankFile::open(folder, path, merge, options)?);
+    let read = |path: &String| {
+        let file = RankFile::open(folder, path, merge, options)?;
+        let states = OptimStates::read(&file)?;
+        merge.keep_beside(file.into_held());
+        Ok(states)
+    };
     let ranks = paths.iter().map(read).collect::<Result<Vec<_>, Error>>()?;
     Flat::new(&ranks, merge)
 }

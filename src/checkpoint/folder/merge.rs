@@ -1,18 +1,20 @@
 //! [`Merge`]: several files on the way to one source, and tensors put together from parts of them.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::bytes::{Part, Span};
 use crate::limits::Limits;
 use crate::rebuild::Rebuilt;
 use crate::tensor::{
-    Assembled, Cast, Dtype, Family, Fragment, Gathered, Kind, Leaf, Piece, Place, Region, Step, Storage,
-    StorageId, StreamId, Streams, Tensor, TensorId, Tree, View, ViewSpec,
+    Assembled, Cast, Dtype, EntryId, Family, Fragment, Gathered, Kind, Leaf, Piece, Place, Region, Step,
+    Storage, StorageId, StreamId, Streams, Tensor, TensorId, Tree, View, ViewSpec,
 };
+use crate::values::Values;
 
-use super::super::{Error, Opened, Source, SourceFile};
-use super::FolderError;
-use super::places::Places;
+use super::super::{Error, Opened, Source, SourceFile, graft};
+use super::places::{Held, Places};
+use super::{FolderError, beside};
 
 /// Files, what they hold, and the places of it.
 pub(in crate::checkpoint) struct Merge<'a> {
@@ -23,6 +25,8 @@ pub(in crate::checkpoint) struct Merge<'a> {
     pub(in crate::checkpoint) storages: Vec<Storage>,
     pub(in crate::checkpoint) tensors: Vec<Tensor>,
     pub(in crate::checkpoint) places: Places,
+    /// What files hold beside the parts of the checkpoint, and which files.
+    beside: Vec<(usize, Held)>,
 }
 
 impl<'a> Merge<'a> {
@@ -36,6 +40,7 @@ impl<'a> Merge<'a> {
             storages: Vec::new(),
             tensors: Vec::new(),
             places: Places::default(),
+            beside: Vec::new(),
         }
     }
 
@@ -47,39 +52,55 @@ impl<'a> Merge<'a> {
         stream
     }
 
-    /// Takes over what a source holds whose bytes lie in the stream `home`, from `shift` on: the tree of it, over tensors
-    /// that are now here. `path` and `prefix` say where that is, in messages and before the names of entries.
+    /// Takes over what a source holds whose bytes lie in the stream `home`, from `shift` on: its places, over tensors that
+    /// are now here, and its values. `path` and `prefix` say where that is, in messages and before the names of entries.
     pub(in crate::checkpoint) fn take(
         &mut self,
         opened: Opened,
         (home, shift): (StreamId, u64),
         path: &str,
         prefix: &str,
-    ) -> Tree {
+    ) -> Held {
         let (storages, tensors) = (self.storages.len(), self.tensors.len());
+        let file = self.streams.file_of(home);
         let stray = |stray: String| format!("{}: {stray}", path.escape_debug());
         self.strays.extend(opened.strays.into_iter().map(stray));
+        // Each stream that was decoded is here once.
+        let mut decoded: HashMap<StreamId, StreamId> = HashMap::new();
+        let mut moved = |stream: StreamId, span: Span| {
+            if stream == StreamId::SOURCE {
+                let (start, end) = (span.start().saturating_add(shift), span.end().saturating_add(shift));
+                return (home, Span::between(start, end));
+            }
+            let here = *decoded.entry(stream).or_insert_with(|| {
+                let bytes = opened.streams.shared(stream).unwrap_or_else(|| Arc::new(Vec::new()));
+                self.streams.push_beside(bytes, home)
+            });
+            (here, span)
+        };
+        let name = |entry: &str| format!("{prefix}{entry}").into();
+        let values = opened.values.into_iter().map(|values| {
+            let entry = values.entry.as_deref().map(name);
+            Values { entry, ..values.after(file, &mut moved) }
+        });
+        let values = values.collect();
         for storage in opened.storages {
-            let moved = |span: Span| {
-                Span::between(span.start().saturating_add(shift), span.end().saturating_add(shift))
-            };
             let place = match storage.place {
-                Place::Stored { stream: StreamId::SOURCE, span } => {
-                    Place::Stored { stream: home, span: moved(span) }
-                }
+                // What was expanded already lies there as it is.
                 Place::Deflated { stream: StreamId::SOURCE, span } => {
-                    Place::Deflated { stream: home, span: moved(span) }
+                    let (stream, span) = moved(StreamId::SOURCE, span);
+                    Place::Deflated { stream, span }
                 }
                 Place::Stored { stream, span } | Place::Deflated { stream, span } => {
-                    let decoded = opened.streams.shared(stream).unwrap_or_else(|| Arc::new(Vec::new()));
-                    Place::Stored { stream: self.streams.push_beside(decoded, home), span }
+                    let (stream, span) = moved(stream, span);
+                    Place::Stored { stream, span }
                 }
             };
-            let entry = storage.entry.as_deref().map(|name| format!("{prefix}{name}").into());
+            let entry = storage.entry.as_deref().map(name);
             self.storages.push(Storage { entry, place, ..storage });
         }
         self.tensors.extend(opened.tensors.into_iter().map(|tensor| tensor.moved(storages)));
-        shifted(&opened.tree, tensors)
+        Held { tree: shifted(&opened.tree, tensors), values }
     }
 
     /// Elements of a tensor.
@@ -277,10 +298,36 @@ impl<'a> Merge<'a> {
         bytes.map(left_out).or(values).unwrap_or_else(|| left_out(0))
     }
 
-    pub(in crate::checkpoint) fn finish(self) -> Opened {
-        let Self { files, strays, streams, storages, tensors, places, .. } = self;
-        let rebuilt = Rebuilt { tree: places.into_tree(), tensors, storages, values: Vec::new() };
-        Opened::merged(files, strays, streams, rebuilt)
+    /// Keeps what the file that was added last holds, of which only parts are taken.
+    pub(in crate::checkpoint) fn keep_beside(&mut self, held: Held) {
+        self.beside.push((self.files.len().saturating_sub(1), held));
+    }
+
+    pub(in crate::checkpoint) fn finish(mut self) -> Opened {
+        let Held { mut tree, mut values } = std::mem::take(&mut self.places).finish();
+        let mut parts = vec![(EntryId::ROOT, 0)];
+        let taken = self.taken(&tree);
+        for (file, held) in std::mem::take(&mut self.beside) {
+            let name = self.files.get(file).map_or("".into(), |file| file.name.clone());
+            parts.push((tree.next(), file));
+            // An attribute, so that the values in it do not make the model less of a mapping of tensors.
+            let rest = beside::rest(&held.tree, &self.tensors, &taken);
+            let ids = graft::at(&mut tree, &rest, Some(EntryId::ROOT), &Step::Attribute(name));
+            values.extend(held.values.into_iter().map(|values| values.moved(&ids)));
+        }
+        let Self { files, strays, streams, storages, tensors, .. } = self;
+        let opened = Opened::merged(files, strays, streams, Rebuilt { tree, tensors, storages, values });
+        Opened { parts, ..opened }
+    }
+
+    /// The storages of which the tensors of a tree show anything.
+    fn taken(&self, tree: &Tree) -> HashSet<StorageId> {
+        let tensors = tree.tensors().filter_map(|(_, id)| self.tensors.get(id.index()));
+        let views = tensors.flat_map(|tensor| {
+            let pieces = tensor.pieces.iter().flat_map(|pieces| pieces.iter().map(|piece| &piece.view));
+            pieces.chain([&tensor.view])
+        });
+        views.map(View::storage).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 //! A file is reached by its place in the listing and by nothing else, so that no name inside the data can lead out of the
 //! folder, or to a link.
 
+mod beside;
 mod error;
 mod merge;
 mod places;
@@ -20,6 +21,7 @@ use super::{Error, OpenOptions, Opened, Source, dcp, deepspeed};
 
 pub use error::FolderError;
 pub(super) use merge::{Merge, contiguous};
+pub(super) use places::Held;
 pub(super) use plain::Plain;
 pub(super) use rank_file::RankFile;
 

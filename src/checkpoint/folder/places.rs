@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use crate::tensor::{Kind, Leaf, Step, TensorId, Tree};
+use crate::tensor::{EntryId, Kind, Leaf, Step, TensorId, Tree};
+use crate::values::Values;
 
 use super::super::graft;
 use super::FolderError as Error;
@@ -13,8 +14,25 @@ enum What {
     /// Further places.
     Inner(Vec<usize>),
     Leaf(Leaf),
-    /// A tree of its own, whose tensors are those of the whole already.
-    Tree(Tree),
+    /// What a pickle of its own holds, whose tensors are those of the whole already.
+    Held(Held),
+}
+
+/// What one pickle holds: its places, and its values where they are kept.
+#[derive(Debug, Default)]
+pub(in crate::checkpoint) struct Held {
+    pub(in crate::checkpoint) tree: Tree,
+    pub(in crate::checkpoint) values: Vec<Values>,
+}
+
+impl Held {
+    /// The same values at a place that stands for all of theirs.
+    pub(in crate::checkpoint) fn at_leaf(self, leaf: Leaf) -> Self {
+        let all = vec![EntryId::ROOT; self.tree.len()];
+        let mut tree = Tree::default();
+        tree.push(None, Step::Root, Kind::Leaf(leaf));
+        Self { tree, values: self.values.into_iter().map(|values| values.moved(&all)).collect() }
+    }
 }
 
 #[derive(Debug)]
@@ -45,23 +63,15 @@ impl Places {
     /// # Errors
     /// [`Error::SamePlace`] where something stands there, or on the way.
     pub(in crate::checkpoint) fn tensor(&mut self, path: &[Step], tensor: TensorId) -> Result<(), Error> {
-        self.leaf(path, Leaf::Tensor(tensor))
-    }
-
-    /// Anything without places below it, at a path.
-    ///
-    /// # Errors
-    /// As [`Self::tensor`].
-    pub(in crate::checkpoint) fn leaf(&mut self, path: &[Step], leaf: Leaf) -> Result<(), Error> {
-        self.put(path, What::Leaf(leaf))
+        self.put(path, What::Leaf(Leaf::Tensor(tensor)))
     }
 
     /// What a pickle of its own holds, at a path.
     ///
     /// # Errors
     /// As [`Self::tensor`].
-    pub(in crate::checkpoint) fn tree(&mut self, path: &[Step], tree: Tree) -> Result<(), Error> {
-        self.put(path, What::Tree(tree))
+    pub(in crate::checkpoint) fn held(&mut self, path: &[Step], held: Held) -> Result<(), Error> {
+        self.put(path, What::Held(held))
     }
 
     fn put(&mut self, path: &[Step], what: What) -> Result<(), Error> {
@@ -91,16 +101,19 @@ impl Places {
         Ok(())
     }
 
-    /// The tree, each place before those below it.
-    pub(in crate::checkpoint) fn into_tree(mut self) -> Tree {
-        let mut tree = Tree::default();
+    /// The tree, each place before those below it, and the values in it.
+    pub(in crate::checkpoint) fn finish(mut self) -> Held {
+        let (mut tree, mut values) = (Tree::default(), Vec::new());
         let mut stack = vec![(0, None)];
         while let Some((at, parent)) = stack.pop() {
             let Some(place) = self.places.get_mut(at) else { continue };
             let step = std::mem::replace(&mut place.step, Step::Root);
             match std::mem::replace(&mut place.what, What::Inner(Vec::new())) {
                 What::Leaf(leaf) => _ = tree.push(parent, step, Kind::Leaf(leaf)),
-                What::Tree(inner) => graft::at(&mut tree, &inner, parent, &step),
+                What::Held(inner) => {
+                    let ids = graft::at(&mut tree, &inner.tree, parent, &step);
+                    values.extend(inner.values.into_iter().map(|values| values.moved(&ids)));
+                }
                 What::Inner(below) => {
                     let first = below.first().and_then(|first| self.places.get(*first));
                     let kind = match first.map(|first| &first.step) {
@@ -112,7 +125,7 @@ impl Places {
                 }
             }
         }
-        tree
+        Held { tree, values }
     }
 }
 
@@ -134,7 +147,7 @@ mod tests {
         places.tensor(&[key("b"), Step::Index(0), key("w")], TensorId(0)).unwrap();
         places.tensor(&[key("a")], TensorId(1)).unwrap();
         places.tensor(&[key("b"), Step::Index(1), key("w")], TensorId(2)).unwrap();
-        let tree = places.into_tree();
+        let tree = places.finish().tree;
         let paths: Vec<_> =
             tree.tensors().map(|(entry, tensor)| (tree.path(entry).join("."), tensor.0)).collect();
         assert_eq!(paths, [("b.0.w".into(), 0), ("b.1.w".into(), 2), ("a".into(), 1)]);

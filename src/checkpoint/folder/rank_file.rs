@@ -6,16 +6,18 @@ use crate::accounting::Accounting;
 use crate::container::{Archive, Format, TorchZip, detect};
 use crate::pickle::NodeId;
 use crate::tensor::{EntryId, Kind, Leaf, Step, TensorId, Tree};
+use crate::values::Values;
 
 use super::super::run::Ran;
 use super::super::{Error, OpenOptions, SourceFile, zip};
-use super::{Folder, FolderError, Merge, Plain};
+use super::{Folder, FolderError, Held, Merge, Plain};
 
 /// A file whose tensors are in the merge, and whose objects can be asked for.
 pub(in crate::checkpoint) struct RankFile {
     path: Box<str>,
     ran: Ran,
     pub(in crate::checkpoint) tree: Tree,
+    values: Vec<Values>,
     /// What each place holds, by the last step to it.
     below: HashMap<(EntryId, Box<str>), EntryId>,
 }
@@ -51,14 +53,14 @@ impl RankFile {
         let (ran, mut opened) = zip::read(&source, &torch, options)?;
         let file = opened.files.pop().unwrap_or_else(|| SourceFile::new("torch-zip", Accounting::default()));
         let stream = merge.file(source, SourceFile { name: path.into(), ..file });
-        let tree = merge.take(opened, (stream, 0), path, "");
+        let Held { tree, values } = merge.take(opened, (stream, 0), path, "");
         let mut below = HashMap::new();
         for (id, entry) in tree.iter() {
             let Some(parent) = entry.parent.filter(|_| entry.step != Step::Root) else { continue };
             // A second one of the same text, of another type, is out of reach: no writer of ranks has such keys.
             below.entry((parent, entry.step.text().into())).or_insert(id);
         }
-        Ok(Self { path: path.into(), ran, tree, below })
+        Ok(Self { path: path.into(), ran, tree, values, below })
     }
 
     /// The objects of its pickle.
@@ -83,6 +85,11 @@ impl RankFile {
             Kind::Leaf(Leaf::Tensor(tensor)) => Some(tensor),
             _ => None,
         }
+    }
+
+    /// What it holds, once its objects were asked.
+    pub(in crate::checkpoint) fn into_held(self) -> Held {
+        Held { tree: self.tree, values: self.values }
     }
 
     /// Says that this file has not what it should have.
