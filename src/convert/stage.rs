@@ -1,8 +1,9 @@
 //! [`Stage`]: all outputs of a conversion appear together, the manifest last, or none does.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::output::{Error, ErrorKind, Finished, Staged, Written, digest_of};
+use crate::output::{Error, ErrorKind, Finished, Staged, Written, digest_of, sync_folder};
 
 use super::journal::Journal;
 use super::model::Naming;
@@ -97,7 +98,9 @@ impl Stage {
         outdated: &[PathBuf],
     ) -> Result<(), Error> {
         let replace = self.replaces();
-        let Self { mut journal, waiting, .. } = self;
+        let Self { root, mut journal, waiting, .. } = self;
+        // The others were synced when they were whole. From here on there are only names to give.
+        let manifest = manifest.map(|(path, staged)| Ok((path, staged.finish()?))).transpose()?;
         if let Some(journal) = &mut journal {
             // From here on, what stands in the way is taken for this conversion's own.
             waiting.iter().try_for_each(|finished| finished.check(replace))?;
@@ -107,14 +110,21 @@ impl Stage {
             // The old one speaks of files that are about to be replaced.
             remove(path)?;
         }
+        let mut folders = BTreeSet::from([super::or_current(&root).to_owned()]);
         for finished in waiting {
+            folders.extend(finished.target().parent().map(|folder| super::or_current(folder).to_owned()));
             finished.commit(replace)?;
         }
         for path in outdated {
             remove(path)?;
         }
-        if let Some((_, manifest)) = manifest {
+        // The manifest says that the others are there: their names have to be as durable before it has its own.
+        for folder in &folders {
+            sync_folder(folder);
+        }
+        if let Some((path, manifest)) = manifest {
             manifest.commit(replace)?;
+            sync_folder(super::folder_of(&path));
         }
         if let Some(journal) = journal {
             journal.remove();

@@ -80,7 +80,10 @@ impl Staged {
     /// # Errors
     /// [`ErrorKind::Exists`], [`ErrorKind::NotAFile`], [`ErrorKind::Write`]. The temporary file is removed.
     pub fn commit(self, force: bool) -> Result<(), Error> {
-        self.finish()?.commit(force)
+        let folder = folder(&self.target).to_owned();
+        self.finish()?.commit(force)?;
+        sync_folder(&folder);
+        Ok(())
     }
 
     /// Syncs the file to the disk and closes it, so that a thousand of them can wait for their names.
@@ -116,6 +119,11 @@ impl Finished {
         Ok(Self { path, target: target.to_owned() })
     }
 
+    /// Where it will stand.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
     /// Fails where something is in the way of its name.
     ///
     /// # Errors
@@ -124,7 +132,7 @@ impl Finished {
         Staged::check(&self.target, force)
     }
 
-    /// Gives it its name, see [`Staged::commit`].
+    /// Gives it its name, see [`Staged::commit`], which is durable after [`sync_folder`].
     ///
     /// # Errors
     /// As [`Staged::commit`].
@@ -138,12 +146,16 @@ impl Finished {
                 io::ErrorKind::AlreadyExists => ErrorKind::Exists,
                 _ => ErrorKind::Write(failed.error),
             })
-        })?;
-        // The new name is as durable as the bytes. A file system that cannot sync a folder has no more to offer.
-        #[cfg(unix)]
-        let _ = File::open(folder(&target)).and_then(|folder| folder.sync_all());
-        Ok(())
+        })
     }
+}
+
+/// Makes the names in a folder as durable as the bytes. A file system that cannot sync a folder has no more to offer.
+pub fn sync_folder(folder: &Path) {
+    #[cfg(unix)]
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    #[cfg(not(unix))]
+    let _ = folder;
 }
 
 /// The folder of a path, which is the current one for a bare name.

@@ -16,7 +16,7 @@ mod sidecar;
 mod spool;
 mod units;
 
-pub use atomic::{Finished, Staged};
+pub use atomic::{Finished, Staged, sync_folder};
 pub use digest::{Digest, Digested, Digester, digest_all, digest_of};
 pub use engine::write;
 pub use error::{Error, ErrorKind};
