@@ -35,7 +35,8 @@ pub struct Model {
     pub opened: Opened,
 }
 
-/// Is told of each file, by its path from the folder, before any byte of it is parsed, and may refuse it.
+/// Is told of each file, by its path from the folder, before any byte of it is parsed, and may refuse it. The index of shards,
+/// which says which files those are, comes before them.
 pub type Admit<'a> = &'a mut dyn FnMut(&str, &Arc<dyn ReadAt>) -> Result<(), Error>;
 
 /// Whether a folder is one checkpoint, and not just a place where checkpoints are.
@@ -138,6 +139,13 @@ pub(crate) fn open_set(
     options: &OpenOptions,
     admit: Admit<'_>,
 ) -> Result<Opened, Error> {
+    if let Some(index) = &set.index {
+        let path = root.join(&index.path);
+        let source = FileSource::open(&path);
+        let source: Arc<dyn ReadAt> =
+            Arc::new(source.map_err(|error| Error::new(&path, checkpoint::Error::Io(error)))?);
+        admit(&index.path, &source)?;
+    }
     let mut whole: Option<Opened> = None;
     let mut names: HashMap<String, usize> = HashMap::new();
     for (number, path) in set.shards.iter().enumerate() {

@@ -119,7 +119,8 @@ impl Stamp {
     }
 }
 
-fn changed() -> io::Error {
+/// Of a source that is not what it was a moment ago.
+pub(crate) fn changed() -> io::Error {
     io::Error::other("the source changed while it was read; convert a copy that nothing writes to")
 }
 

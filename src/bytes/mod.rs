@@ -12,6 +12,7 @@ pub use cursor::{Cursor, Error, ErrorKind};
 pub use file::FileSource;
 #[cfg(feature = "mmap")]
 pub use file::Mapping;
+pub(crate) use file::changed;
 pub(crate) use part::Part;
 pub use source::ReadAt;
 pub(crate) use source::{Positioned, read_vec};

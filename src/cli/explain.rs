@@ -121,7 +121,7 @@ fn next(error: &Error) -> Option<String> {
 
 fn expectation(origin: &str) -> &'static str {
     if origin.starts_with("--expect") {
-        "it is another file than the one that is meant, or damaged; it was not opened"
+        "it is another file than the one that is meant, or damaged; nothing of it was used"
     } else {
         "it has changed since it was fetched, or is damaged; --expect none passes over what lies beside it"
     }

@@ -55,6 +55,9 @@ pub(crate) fn run(args: &VerifyArgs, printer: &mut Printer) -> Exit {
     } else {
         print(&args.path, levels.as_ref(), &signature, printer);
     }
+    for note in levels.iter().flat_map(|levels| &levels.further).flat_map(|level| &level.notes) {
+        printer.note(bounded(note, 1_000));
+    }
     if let Some(note) = signature.note() {
         printer.note(note);
     }

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::bytes::ReadAt;
-use crate::checkpoint::OpenOptions;
-use crate::custody::Expected;
+use crate::checkpoint::{self, OpenOptions};
+use crate::container::{Format, detect};
+use crate::custody::Checked;
 use crate::error::{Error, ErrorKind};
 use crate::folder::{self, HUGGING_FACE};
 use crate::hub::WeightSet;
@@ -67,11 +68,17 @@ fn planned(input: &Path, spool: &Path, options: &Options) -> Result<Planned, Err
     let mut open = options.open.clone();
     open.spool = open.spool.or_else(|| spool.is_dir().then(|| spool.to_owned()));
     open.values = options.plan.metadata && !options.dry_run;
-    let mut said: HashMap<String, Vec<Expected>> = HashMap::new();
+    let mut said: HashMap<String, Checked> = HashMap::new();
     let mut admit = |name: &str, source: &Arc<dyn ReadAt>| {
         let path = input.join(name);
-        let expected = super::check(source, &path, &options.expect);
-        said.insert(name.to_owned(), expected.map_err(|kind| Error::new(&path, kind))?);
+        let fail = |kind| Error::new(&path, kind);
+        let format = detect(source).map_err(|error| fail(checkpoint::Error::Io(error).into()))?;
+        // An index or another text, which no list has to name.
+        let checked = match format {
+            Format::Unknown => super::check_companion(source, &path, &options.expect),
+            _ => super::check(source, &path, &options.expect),
+        };
+        said.insert(name.to_owned(), checked.map_err(fail)?);
         Ok(())
     };
     let folder = folder::open(input, &open, &mut admit)?;
@@ -79,11 +86,11 @@ fn planned(input: &Path, spool: &Path, options: &Options) -> Result<Planned, Err
     let choice = plan::Options { prefer_once, ..options.plan.clone() };
     let mut models = Vec::with_capacity(folder.models.len());
     for folder::Model { set, opened } in folder.models {
-        let expected = opened.files.iter().map(|file| said.get(&*file.name).cloned().unwrap_or_default());
-        let expected = expected.collect();
+        let checked = opened.files.iter().map(|file| said.get(&*file.name).cloned().unwrap_or_default());
+        let checked = checked.collect();
         let model = Model::new(opened, naming(&set), &spread(&set, options), &choice);
         let model = model.map_err(|kind| Error::new(&input.join(&set.folder), kind))?;
-        models.push(Model { expected, ..model });
+        models.push(Model { checked, ..model });
     }
     let (others, left_out) = (folder.others, folder.left_out);
     Ok(Planned { models, layout: folder.layout, others, left_out, open })

@@ -21,7 +21,7 @@ use crate::bytes::ReadAt;
 use crate::checkpoint::{self, OpenOptions};
 use crate::container::{Format, detect};
 use crate::custody::documents::Documents;
-use crate::custody::{self, Expect, Expected};
+use crate::custody::{self, Checked, Expect, Expected};
 use crate::error::{Error, ErrorKind};
 use crate::plan::{self, Note};
 use crate::progress::Progress;
@@ -180,26 +180,37 @@ fn open_model(
     options: &Options,
 ) -> Result<Model, Error> {
     let error = |kind: ErrorKind| Error::new(name, kind);
-    let expected = check(source, name, &options.expect).map_err(error)?;
+    let mut checked = vec![check(source, name, &options.expect).map_err(error)?];
     let mut open = options.open.clone();
     open.spool = open.spool.or_else(|| spool.is_dir().then(|| spool.to_owned()));
     open.values = options.plan.metadata && !options.dry_run;
     let mut opened = checkpoint::open(source, &open).map_err(|e| error(e.into()))?;
     let recorded = options.recorded.as_deref().or(name.file_name().map(Path::new));
+    for file in opened.files.iter().skip(1) {
+        // The pickle says which files are beside it, so that they are open already; nothing is written yet.
+        let path = name.with_file_name(&*file.name);
+        let companion = check_companion(opened.streams.stream(file.stream), &path, &options.expect);
+        checked.push(companion.map_err(|kind| Error::new(&path, kind))?);
+    }
     opened.name(&recorded.and_then(slashed).ok_or_else(|| error(ErrorKind::PathNotUtf8))?);
     let naming = Naming { folder: String::new(), stem: stem.to_owned(), variant: None };
     let spread = options.max_shard_size.map_or(Spread::One, Spread::BySize);
     let mut model = Model::new(opened, naming, &spread, &options.plan).map_err(error)?;
-    model.expected = vec![expected];
+    model.checked = checked;
     Ok(model)
 }
 
 /// Compares a source with what is expected of it, unless it is nothing that would be parsed.
-fn check(source: &Arc<dyn ReadAt>, path: &Path, expect: &Expect) -> Result<Vec<Expected>, ErrorKind> {
+fn check(source: &Arc<dyn ReadAt>, path: &Path, expect: &Expect) -> Result<Checked, ErrorKind> {
     if detect(source).map_err(checkpoint::Error::Io)? == Format::Unknown {
-        return Ok(Vec::new());
+        return Ok(Checked::default());
     }
     Ok(custody::check(source, &expect.of(path)?)?)
+}
+
+/// Compares a file that comes with a source with what is expected of it.
+fn check_companion(source: &dyn ReadAt, path: &Path, expect: &Expect) -> Result<Checked, ErrorKind> {
+    Ok(custody::check(source, &expect.of_companion(path)?)?)
 }
 
 /// A relative path as documents have it: with forward slashes on every system.

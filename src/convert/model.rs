@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::checkpoint::Opened;
-use crate::custody::Expected;
+use crate::custody::Checked;
 use crate::error::ErrorKind;
 use crate::output::{self, Item, Metadata, Sidecar, Staged, WrittenTensor};
 use crate::plan::{self, Note, Plan, Planned};
@@ -19,8 +19,8 @@ pub(super) struct Model {
     pub(super) naming: Naming,
     /// Whether there is an index of the shards.
     pub(super) indexed: bool,
-    /// Digests that each file of the source was compared with.
-    pub(super) expected: Vec<Vec<Expected>>,
+    /// How each file of the source compares with what is expected of it.
+    pub(super) checked: Vec<Checked>,
 }
 
 /// One file of weights.
@@ -107,7 +107,7 @@ impl Model {
             Note::Needed { writer, keys }
         }));
         let mut model =
-            Self { opened, plan, shards: Vec::new(), naming, indexed: false, expected: Vec::new() };
+            Self { opened, plan, shards: Vec::new(), naming, indexed: false, checked: Vec::new() };
         let cast = options.dtype;
         model.shards = match spread {
             Spread::One => model.whole(),

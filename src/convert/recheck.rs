@@ -28,11 +28,13 @@ pub struct Level {
     pub checked: u64,
     /// What does not match.
     pub mismatches: Vec<Check>,
+    /// What is no mismatch and should be known.
+    pub notes: Vec<String>,
 }
 
 impl Level {
     fn new(level: &'static str) -> Self {
-        Self { level, checked: 0, mismatches: Vec::new() }
+        Self { level, checked: 0, mismatches: Vec::new(), notes: Vec::new() }
     }
 
     /// Whether all matches.
@@ -67,7 +69,16 @@ pub fn check_source(
     let mut level = Level::new("source");
     for (i, record) in manifest.sources.iter().enumerate() {
         let path = file_of(i, record, source);
+        if path != source && !path.exists() {
+            level.check(&record.path, Some("is not there".to_owned()));
+            continue;
+        }
         check_file(&mut level, record, &path)?;
+        // Files are renamed for good reasons, and the digest says whether it is the same one.
+        let recorded = Path::new(&record.path).file_name();
+        if path.file_name() != recorded {
+            level.notes.push(format!("{} is called {} in the manifest", path.display(), record.path));
+        }
     }
     let given = main_file(manifest, source);
     match derive(manifest, &given, jobs, progress) {
@@ -168,7 +179,7 @@ fn check_file(level: &mut Level, record: &SourceRecord, path: &Path) -> Result<(
     let said = said.filter_map(|(expectation, then)| Some((expectation?, then)));
     let (said, results): (Vec<Expectation>, Vec<&str>) = said.unzip();
     let checked = custody::check(&file, &said).map_err(|error| Error::new(path, error))?;
-    for (expected, then) in checked.iter().zip(results) {
+    for (expected, then) in checked.expected.iter().zip(results) {
         let Expected { origin, algorithm, value, result, .. } = expected;
         let mismatch = format!("{result} of {algorithm} {value}, said by {origin}; {then} in the manifest");
         level.check(&record.path, (result != then).then_some(mismatch));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufWriter, Write as _};
 
-use crate::bytes::ReadAt;
+use crate::bytes::{ReadAt, changed};
 use crate::checkpoint::{PickleInfo, SourceFile};
 use crate::custody::Hashing;
 use crate::custody::{
@@ -220,13 +220,17 @@ impl<'a> Part<'a> {
                 (sha256, if outer.expanded { expanded } else { accounting })
             }
         };
+        let checked = self.model.checked.get(at);
+        if checked.and_then(|checked| checked.sha256.as_ref()).is_some_and(|first| *first != sha256) {
+            return Err(changed());
+        }
         Ok(SourceRecord {
             path: file.name.to_string(),
             size,
             sha256,
             container: file.layers(),
             byteorder: if file.big_endian { "big" } else { "little" }.to_owned(),
-            expected: self.model.expected.get(at).cloned().unwrap_or_default(),
+            expected: checked.map(|checked| checked.expected.clone()).unwrap_or_default(),
             pickles: file.pickles.iter().map(pickle).collect(),
             accounting,
         })

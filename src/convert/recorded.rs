@@ -2,7 +2,7 @@
 
 use super::Options;
 use crate::checkpoint::OpenOptions;
-use crate::custody::{Expect, Expectation, Manifest, OptionsRecord};
+use crate::custody::{Expect, Manifest, OptionsRecord};
 use crate::plan::{self, Aliases, NameRule};
 use crate::policy::Overrides;
 use crate::tensor::Dtype;
@@ -44,8 +44,6 @@ pub(super) fn options(manifest: &Manifest) -> Options {
     let (unknown, names): (Vec<String>, Vec<String>) =
         record.inert.iter().cloned().partition(|name| name == "unknown");
     let source = manifest.sources.first();
-    let digests =
-        source.into_iter().flat_map(|source| source.expected.iter().filter_map(Expectation::recorded));
     Options {
         open: OpenOptions {
             overrides: Overrides { names, unknown: !unknown.is_empty(), denied: record.denied.clone() },
@@ -73,7 +71,7 @@ pub(super) fn options(manifest: &Manifest) -> Options {
         max_shard_size: record.max_shard_size,
         copy_others: manifest.outputs.iter().any(|output| output.role == "other"),
         policy: record.policy.clone(),
-        expect: Expect { digests: digests.collect(), ..Expect::nothing() },
+        expect: Expect::recorded(&manifest.sources),
         recorded: source.map(|source| source.path.clone().into()),
         ..Options::default()
     }

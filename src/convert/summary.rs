@@ -91,7 +91,10 @@ impl Job<'_> {
             bytes: 0,
             claim: self.claim(None),
             notes: self.notes(),
-            expected: models().flat_map(|model| model.expected.concat()).collect(),
+            expected: models()
+                .flat_map(|model| &model.checked)
+                .flat_map(|file| file.expected.clone())
+                .collect(),
             strays: models().flat_map(|model| model.opened.strays.clone()).collect(),
             overridden: self.overridden(),
             planned: if self.options.dry_run { planned.collect() } else { Vec::new() },

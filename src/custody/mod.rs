@@ -3,6 +3,8 @@
 mod digest;
 pub mod documents;
 mod expect;
+mod find;
+mod listed;
 mod manifest;
 #[cfg(feature = "sign")]
 pub mod oms;
@@ -15,8 +17,9 @@ pub use crate::accounting::{Accounted, Inside};
 pub use crate::report::Tool;
 pub(crate) use digest::Hashing;
 pub use digest::TensorSet;
-pub(crate) use expect::check;
 pub use expect::{Algorithm, Expect, ExpectError, Expectation, Weight};
+pub(crate) use expect::{Checked, check};
+pub use find::{find_manifest, manifest_name};
 pub(crate) use manifest::Lazy;
 pub use manifest::{
     AliasRecord, Digests, EncodingRecord, Expected, GlobalRecord, LeftOutFile, LeftOutRecord, Manifest,
@@ -24,6 +27,4 @@ pub use manifest::{
     ValuesRecord,
 };
 pub use statement::{STATEMENT_TYPE, Statement, Subject};
-pub use verify::{
-    Check, Report, VerifyError, find_manifest, manifest_name, read_manifest, verify, verify_manifest,
-};
+pub use verify::{Check, Report, VerifyError, read_manifest, verify, verify_manifest};

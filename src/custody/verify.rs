@@ -1,7 +1,7 @@
 //! `verify`: do the outputs of a manifest still match it? Files by size and digest, tensors by name, element type,
 //! shape and digest, all read again from the file.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -9,9 +9,12 @@ use safetensors::tensor::TensorInfo;
 use serde::Serialize;
 
 use crate::bytes::{FileSource, ReadAt, Span, index, length};
-use crate::container::{Format, Safetensors, detect};
+use crate::container::Safetensors;
 
 use super::digest::{TensorSet, digest_of};
+use super::documents::SUMS;
+use super::find::{FOLDER, find_manifest};
+use super::listed::{check_sums, check_unlisted};
 use super::manifest::{Manifest, OutputRecord, SCHEMA, TensorRecord};
 
 /// Why a manifest cannot be checked at all. That something does not match is no error but a [`Report`].
@@ -146,81 +149,20 @@ pub fn verify_manifest(path: &Path, manifest: &Manifest) -> Report {
         let mismatch = Some(format!("is said to be in output {}, of {outputs}", tensor.to.output));
         report.mismatches.push(Check { level: "tensors", name: tensor.name.clone(), mismatch });
     }
-    if path.file_name().is_some_and(|name| name == "manifest.json") {
+    if path.file_name().is_some_and(|name| name == FOLDER) {
         check_unlisted(folder, manifest, &mut report);
+    }
+    if let Err(error) = check_sums(path, manifest, &mut report) {
+        let mismatch = Some(format!("cannot be read: {error}"));
+        report.mismatches.push(Check { level: "files", name: SUMS.to_owned(), mismatch });
     }
     check_set(manifest, &mut report);
     report
 }
 
-/// The manifest of a folder is that of everything in it that a loader would take for weights.
-fn check_unlisted(folder: &Path, manifest: &Manifest, report: &mut Report) {
-    let listed: HashSet<&str> = manifest.outputs.iter().map(|output| output.path.as_str()).collect();
-    let listed_in = |below: &str| manifest.outputs.iter().any(|output| output.path.starts_with(below));
-    let mut open = vec![String::new()];
-    let mut found = Vec::new();
-    while let Some(below) = open.pop() {
-        let Ok(entries) = std::fs::read_dir(folder.join(&below)) else { continue };
-        for entry in entries.flatten() {
-            let name = format!("{below}{}", entry.file_name().to_string_lossy());
-            let path = entry.path();
-            if path.is_dir() {
-                // Folders of which the manifest says nothing are somebody else's.
-                let inner = format!("{name}/");
-                open.extend(listed_in(&inner).then_some(inner));
-            } else if !listed.contains(name.as_str()) && is_weights(&path) {
-                found.push(name);
-            }
-        }
-    }
-    found.sort();
-    for name in found {
-        let mismatch = Some("holds weights and is not in the manifest".to_owned());
-        report.mismatches.push(Check { level: "files", name, mismatch });
-    }
-}
-
-fn is_weights(path: &Path) -> bool {
-    let source = FileSource::open(path).ok();
-    source.is_some_and(|source| matches!(detect(&source), Ok(Format::Safetensors)))
-}
-
 #[derive(serde::Deserialize)]
 struct Schema {
     schema: String,
-}
-
-/// The manifest that belongs to an output: `<stem>.manifest.json` beside it.
-pub fn manifest_name(output: &Path) -> PathBuf {
-    let name = output.file_name().map(std::ffi::OsStr::to_string_lossy).unwrap_or_default();
-    let stem = name.strip_suffix(".safetensors").unwrap_or(&name);
-    output.with_file_name(format!("{stem}.manifest.json"))
-}
-
-/// The manifest that is meant by a path: itself, that of a folder, or that of an output.
-pub fn find_manifest(path: &Path) -> Option<PathBuf> {
-    let found = match () {
-        () if path.is_dir() => manifest_in(path)?,
-        () if path.extension().is_some_and(|suffix| suffix == "safetensors") => {
-            let own = manifest_name(path);
-            if own.is_file() { own } else { path.with_file_name("manifest.json") }
-        }
-        () => path.to_owned(),
-    };
-    found.is_file().then_some(found)
-}
-
-/// The manifest of a folder: `manifest.json`, or the only one of an output.
-fn manifest_in(folder: &Path) -> Option<PathBuf> {
-    let whole = folder.join("manifest.json");
-    if whole.is_file() {
-        return Some(whole);
-    }
-    let names =
-        std::fs::read_dir(folder).ok()?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let mut own = names.filter(|name| name.ends_with(".manifest.json"));
-    let one = own.next()?;
-    own.next().is_none().then(|| folder.join(one))
 }
 
 /// The digest over all tensors binds names that were recorded and not written, too.
@@ -360,14 +302,4 @@ impl Checked<'_> {
 #[derive(serde::Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_manifest_stands_beside_its_output() {
-        assert_eq!(manifest_name(Path::new("d/model.safetensors")), Path::new("d/model.manifest.json"));
-    }
 }

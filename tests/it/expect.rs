@@ -1,8 +1,16 @@
 //! Known-good digests: what stops a conversion before the source is parsed, and what is only recorded.
 
 use std::fs;
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use depickle::Class;
+use depickle::bytes::ReadAt;
+use depickle::convert::{Options, convert_source};
+use depickle::custody::{Expect, Expectation};
+use depickle::progress::Silent;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -130,4 +138,59 @@ fn every_file_of_several_ranks_is_compared_before_any_is_parsed() {
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.err.contains("expected by --expect"), "{ran:?}");
     assert!(!out.path().join("out/manifest.json").exists());
+}
+
+/// A file whose weights are others once it was read whole.
+#[derive(Debug)]
+struct Changing {
+    bytes: Vec<u8>,
+    /// A byte of the weights.
+    at: u64,
+    was_read: AtomicBool,
+}
+
+impl ReadAt for Changing {
+    fn size(&self) -> u64 {
+        self.bytes.size()
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.bytes.read_exact_at(buf, offset)?;
+        let changed = self.was_read.load(Ordering::Relaxed);
+        let inside = self.at.checked_sub(offset).and_then(|at| buf.get_mut(at as usize));
+        if let Some(byte) = inside.filter(|_| changed) {
+            *byte ^= 1;
+        }
+        if buf.len() == self.bytes.len() {
+            self.was_read.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_source_that_changes_after_it_was_compared_is_told() {
+    let folder = TempDir::new().unwrap();
+    // A format without checksums of its own.
+    let bytes = crate::world::large(100_000);
+    let sha = crate::convert_fixtures::hex(&Sha256::digest(&bytes));
+    let digest = Expectation::parse(&format!("sha256:{sha}")).unwrap();
+    let options = Options {
+        expect: Expect { digests: vec![digest], ..Expect::nothing() },
+        force: true,
+        ..Options::default()
+    };
+    let output = folder.path().join("m.safetensors");
+    let plain: Arc<dyn ReadAt> = Arc::new(bytes.clone());
+    convert_source(&plain, Path::new("m.npy"), &output, &options, &Silent).unwrap();
+    let written = fs::read(&output).unwrap();
+    for name in fs::read_dir(folder.path()).unwrap() {
+        fs::remove_file(name.unwrap().path()).unwrap();
+    }
+    assert_eq!(written.last(), bytes.last());
+    let at = bytes.size() - 1;
+    let source: Arc<dyn ReadAt> = Arc::new(Changing { bytes, at, was_read: AtomicBool::new(false) });
+    let error = convert_source(&source, Path::new("m.npy"), &output, &options, &Silent).unwrap_err();
+    assert_eq!(error.class(), Class::Environment, "{error}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 }

@@ -1,6 +1,6 @@
-//! The world around a conversion: interruptions, inputs that are no files, terminals; and the same bytes every time.
+//! The world around a conversion: interruptions, inputs that are no files, terminals.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ use crate::asm::Op::*;
 use crate::cli::{depickle, fixture};
 
 /// One array of so many bytes, as numpy.save writes it.
-fn large(bytes: usize) -> Vec<u8> {
+pub(crate) fn large(bytes: usize) -> Vec<u8> {
     let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': ({bytes},), }}");
     let mut file = [&b"\x93NUMPY\x01\0\x76\0"[..], format!("{header:<117}\n").as_bytes()].concat();
     file.resize(file.len() + bytes, 7);
@@ -147,51 +147,4 @@ fn names_cannot_move_the_cursor_of_a_terminal() {
     // Documents keep names as they are, as JSON escapes them.
     let document = depickle(folder.path(), &["diff", "a", "b", "--json"]).json();
     assert_eq!(document["tensors"][0]["name"], nasty);
-}
-
-/// Every file below a folder.
-fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let mut files = BTreeMap::new();
-    let mut open = vec![folder.to_owned()];
-    while let Some(next) = open.pop() {
-        for entry in fs::read_dir(next).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                open.push(path);
-            } else {
-                let name = path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
-                files.insert(name, fs::read(path).unwrap());
-            }
-        }
-    }
-    files
-}
-
-#[test]
-fn the_same_input_gives_the_same_bytes_on_every_run_and_for_every_number_of_threads() {
-    let folder = TempDir::new().unwrap();
-    fs::create_dir_all(folder.path().join("runs/sub")).unwrap();
-    for (from, to) in [
-        ("torch/state_dict.pth", "a.pth"),
-        ("torch/training.pt", "sub/b.pt"),
-        ("torch/legacy_dtypes.pt", "c.pt"),
-    ] {
-        fs::copy(fixture(from), folder.path().join("runs").join(to)).unwrap();
-    }
-    let mut first = None;
-    for (run, jobs) in ["1", "2", "8", "1"].into_iter().enumerate() {
-        let out = format!("out{run}");
-        let ran = depickle(folder.path(), &["convert", "runs", "-o", &out, "--jobs", jobs, "--quiet"]);
-        assert_eq!(ran.code, 0, "{ran:?}");
-        let flags = ["--jobs", jobs, "--json", "--all"];
-        let diff = depickle(folder.path(), &[&["diff", "runs/a.pth", "runs/sub/b.pt"][..], &flags].concat());
-        let checks = ["verify", "sub/b.safetensors", "--source", "../runs/sub/b.pt", "--reconvert", "--json"];
-        let verify = depickle(&folder.path().join(&out), &[&checks[..], &["--jobs", jobs]].concat());
-        assert_eq!((diff.code, verify.code), (1, 0), "{diff:?} {verify:?}");
-        let bytes = (tree(&folder.path().join(&out)), diff.out, verify.out);
-        match &first {
-            None => first = Some(bytes),
-            Some(first) => assert!(*first == bytes, "--jobs {jobs}"),
-        }
-    }
 }

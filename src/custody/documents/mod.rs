@@ -16,6 +16,7 @@ pub use bom::BOM;
 #[cfg(feature = "sign")]
 pub use check::{ProvenanceFault, ProvenanceReport, check_provenance};
 pub use provenance::{ENVELOPE, PREDICATE, PROVENANCE, ProvenanceOptions};
+pub(super) use sums::read as read_sums;
 pub use sums::{SUMS, merge_sums};
 
 #[cfg(feature = "sign")]

@@ -20,9 +20,14 @@ fn line(name: &str, digest: &str) -> String {
 
 /// The text of a file that has `files` besides what it had; `None` where it is no such file.
 pub fn merge_sums(text: &str, files: &BTreeMap<String, String>) -> Option<String> {
-    let mut all: BTreeMap<String, String> = text.lines().map(parse).collect::<Option<_>>()?;
+    let mut all = read(text)?;
     all.extend(files.iter().map(|(name, digest)| (name.clone(), digest.clone())));
     Some(write(all.iter().map(|(name, digest)| (name.as_str(), digest.as_str()))))
+}
+
+/// Every name with its digest; `None` where it is no such file.
+pub(in crate::custody) fn read(text: &str) -> Option<BTreeMap<String, String>> {
+    text.lines().map(parse).collect()
 }
 
 /// A name with its digest, of a line as GNU coreutils write and read it.

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use super::published::is_published;
 use super::sums::{self, Line};
 use super::{Algorithm, Expectation, Weight, is_hex};
 
@@ -75,59 +76,10 @@ fn sidecars(path: &Path) -> Vec<Expectation> {
     all
 }
 
-/// Names that were published with the beginning of their digest, which the publisher's own loader checks: another file
-/// of such a name is damaged or foreign. Not the EfficientNets of torchvision, of which several went by a wrong digest
-/// (vision issue 7744).
-const PUBLISHED: &[&str] = &[
-    // torchvision
-    "alexnet-owt-4df8aa71.pth",
-    "alexnet-owt-7be5be79.pth",
-    "densenet121-a639ec97.pth",
-    "densenet161-8d451a50.pth",
-    "densenet169-b2777c0a.pth",
-    "densenet201-c1103571.pth",
-    "googlenet-1378be20.pth",
-    "inception_v3_google-0cc3c7bd.pth",
-    "inception_v3_google-1a9a5a14.pth",
-    "mobilenet_v2-7ebf99e0.pth",
-    "mobilenet_v2-b0353104.pth",
-    "resnet18-5c106cde.pth",
-    "resnet18-f37072fd.pth",
-    "resnet34-333f7ec4.pth",
-    "resnet34-b627a593.pth",
-    "resnet50-0676ba61.pth",
-    "resnet50-11ad3fa6.pth",
-    "resnet50-19c8e357.pth",
-    "resnet101-5d3b4d8f.pth",
-    "resnet101-63fe2227.pth",
-    "resnet101-cd907fc2.pth",
-    "resnet152-394f9c45.pth",
-    "resnet152-b121ed2d.pth",
-    "resnet152-f82ba261.pth",
-    "resnext50_32x4d-7cdf4587.pth",
-    "resnext101_32x8d-8ba56ff5.pth",
-    "squeezenet1_0-a815701f.pth",
-    "squeezenet1_0-b66bff10.pth",
-    "squeezenet1_1-b8a52dc0.pth",
-    "squeezenet1_1-f364aa15.pth",
-    "vgg11-8a719046.pth",
-    "vgg11-bbd30ac9.pth",
-    "vgg16-397923af.pth",
-    "vgg19-dcbb9e9d.pth",
-    "wide_resnet50_2-95faca4d.pth",
-    "wide_resnet101_2-32ee1156.pth",
-    // Segment Anything: of MD5
-    "sam_vit_b_01ec64.pth",
-    "sam_vit_h_4b8939.pth",
-    "sam_vit_l_0b3195.pth",
-];
-
-/// The beginning of a digest in a name. After a dash, as torch.hub takes it (`-([a-f0-9]*)\.`), it is of SHA-256, a date or
-/// a commit; after an underscore, as quantized torchvision models and others have it, nobody confirms what it is.
+/// The beginning of a digest in a name. After a dash, as torch.hub looks for it (`-([a-f0-9]*)\.`), it is one of SHA-256: of
+/// eight digits or more, as every loader's own names have, since fewer are numbers of shards and epochs. After an
+/// underscore, as some quantized models of torchvision and others have it, nobody confirms what it is.
 fn by_name(name: &str) -> Vec<Expectation> {
-    /// Digits of torch.hub's own names; fewer are numbers of shards and epochs. Others have at least six.
-    const LEAST: (usize, usize) = (8, 6);
-    let stem = name.split_once('.').map_or("", |(stem, _)| stem);
     let expectation = |algorithm, value: &str, weight| Expectation {
         origin: "file name".to_owned(),
         algorithm,
@@ -135,17 +87,22 @@ fn by_name(name: &str) -> Vec<Expectation> {
         size: None,
         weight,
     };
-    let is_published = PUBLISHED.contains(&name);
-    let is_digest = |text: &str, least| is_hex(text) && (least..=64).contains(&text.len());
-    if let Some((_, value)) = stem.rsplit_once('-').filter(|(_, value)| is_digest(value, LEAST.0)) {
-        let weight = match () {
-            () if is_published => Weight::Stops,
-            () if value.bytes().all(|byte| byte.is_ascii_digit()) => Weight::Guess,
-            () => Weight::Told,
+    let is_published = is_published(name);
+    if let Some((before, value)) = digits_after(name, '-', 8) {
+        return match () {
+            () if is_published => vec![expectation(Algorithm::Sha256, value, Weight::Stops)],
+            // The last part of a UUID.
+            () if value.len() == 12 && is_uuid(before) => Vec::new(),
+            // Dates, MD5, commits.
+            () if value.bytes().all(|byte| byte.is_ascii_digit()) => {
+                vec![expectation(Algorithm::Sha256, value, Weight::Guess)]
+            }
+            () if value.len() == 32 => vec![expectation(Algorithm::Md5, value, Weight::Guess)],
+            () if value.len() == 40 => vec![expectation(Algorithm::GitSha1, value, Weight::Guess)],
+            () => vec![expectation(Algorithm::Sha256, value, Weight::Told)],
         };
-        return vec![expectation(Algorithm::Sha256, value, weight)];
     }
-    match stem.rsplit_once('_').filter(|(_, value)| is_digest(value, LEAST.1)) {
+    match digits_after(name, '_', 6) {
         Some((_, value)) if is_published => vec![expectation(Algorithm::Md5, value, Weight::Stops)],
         Some((_, value)) => {
             let fits = |algorithm: &Algorithm| value.len() < 32 || *algorithm == Algorithm::Sha256;
@@ -154,6 +111,25 @@ fn by_name(name: &str) -> Vec<Expectation> {
         }
         None => Vec::new(),
     }
+}
+
+/// The first digits between a mark and a dot, at least so many and no more than a whole digest has, and what stands before the
+/// mark.
+fn digits_after(name: &str, mark: char, least: usize) -> Option<(&str, &str)> {
+    let mut dots = name.match_indices('.').filter_map(|(dot, _)| name.get(..dot));
+    dots.find_map(|head| {
+        let (before, value) = head.rsplit_once(mark)?;
+        (is_hex(value) && (least..=64).contains(&value.len())).then_some((before, value))
+    })
+}
+
+/// Whether a text ends in the first four parts of a UUID.
+fn is_uuid(text: &str) -> bool {
+    let mut parts = text.rsplit('-');
+    let fits = |part: Option<&str>, length| part.is_some_and(|part| is_hex(part) && part.len() == length);
+    let inner = fits(parts.next(), 4) && fits(parts.next(), 4) && fits(parts.next(), 4);
+    let is_first = |part: &str| part.get(part.len().saturating_sub(8)..).is_some_and(is_hex);
+    inner && parts.next().is_some_and(|part| part.len() >= 8 && is_first(part))
 }
 
 #[cfg(test)]
@@ -170,6 +146,21 @@ mod tests {
         for (name, found) in [
             ("resnet50-0676ba61.pth", &[(Algorithm::Sha256, "0676ba61", Stops)][..]),
             ("mymodel-0676ba61.pth", &[(Algorithm::Sha256, "0676ba61", Told)]),
+            ("resnet50-0676ba61.pt", &[(Algorithm::Sha256, "0676ba61", Told)]),
+            // Dots before it; torch looks for the first that fits.
+            ("shufflenetv2_x0.5-f707e7126e.pth", &[(Algorithm::Sha256, "f707e7126e", Stops)]),
+            ("v1.5-deadbeef.pth.tar", &[(Algorithm::Sha256, "deadbeef", Told)]),
+            ("run-12345678-1234-1234-1234-123456789abc.pth", &[]),
+            (
+                "m-00000000deadbeef00000000deadbeef00000000.pt",
+                &[(Algorithm::GitSha1, "00000000deadbeef00000000deadbeef00000000", Guess)],
+            ),
+            (
+                "m-900150983cd24fb0d6963f7d28e17f72.pt",
+                &[(Algorithm::Md5, "900150983cd24fb0d6963f7d28e17f72", Guess)],
+            ),
+            ("step-1234567.pt", &[]),
+            ("model-Deadbeef1.pt", &[]),
             ("epoch-20240101.ckpt", &[(Algorithm::Sha256, "20240101", Guess)]),
             ("faster_rcnn_20200130-d5ad3f0e.pth", &[(Algorithm::Sha256, "d5ad3f0e", Told)]),
             ("sam_vit_h_4b8939.pth", &[(Algorithm::Md5, "4b8939", Stops)]),

@@ -4,6 +4,7 @@
 //! damage and no more: it is recorded as what it is, with its bits, and nothing here calls it proof of an author.
 
 mod beside;
+mod published;
 mod sums;
 
 use std::fmt;
@@ -14,7 +15,7 @@ use md5::Md5;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256, Sha512};
 
-use super::manifest::Expected;
+use super::manifest::{Expected, SourceRecord};
 use crate::bytes::{ReadAt, hex, index};
 
 /// A way to compute a digest.
@@ -149,11 +150,13 @@ pub struct Expect {
     pub digests: Vec<Expectation>,
     /// Lists of digests that have to name the source.
     pub lists: Vec<PathBuf>,
+    /// What a manifest has recorded of each source, by its path.
+    pub recorded: Vec<(PathBuf, Vec<Expectation>)>,
 }
 
 impl Default for Expect {
     fn default() -> Self {
-        Self { auto: true, digests: Vec::new(), lists: Vec::new() }
+        Self { auto: true, digests: Vec::new(), lists: Vec::new(), recorded: Vec::new() }
     }
 }
 
@@ -161,6 +164,15 @@ impl Expect {
     /// What is asked for, and nothing that lies beside the source.
     pub fn nothing() -> Self {
         Self { auto: false, ..Self::default() }
+    }
+
+    /// What was expected of the sources of a manifest, and nothing that lies beside them now.
+    pub(crate) fn recorded(sources: &[SourceRecord]) -> Self {
+        let of = |source: &SourceRecord| {
+            let said = source.expected.iter().filter_map(Expectation::recorded);
+            (PathBuf::from(&source.path), said.collect())
+        };
+        Self { recorded: sources.iter().map(of).collect(), ..Self::nothing() }
     }
 
     /// Everything that is expected of the source at a path.
@@ -172,10 +184,38 @@ impl Expect {
         for list in &self.lists {
             all.extend(sums::named(list, path)?);
         }
-        if self.auto {
-            all.extend(beside::beside(path));
-        }
+        // The one source of a manifest may have another name now.
+        all.extend(self.said(path).or(self.recorded.first()).into_iter().flat_map(|(_, said)| said.clone()));
+        all.extend(self.beside(path));
         Ok(all)
+    }
+
+    /// What is expected of a file that comes with the source, such as an index or an array in a file of its own: a digest that
+    /// is given is the source's, and a list need not name it.
+    ///
+    /// # Errors
+    /// A list that cannot be read or is none.
+    pub(crate) fn of_companion(&self, path: &Path) -> Result<Vec<Expectation>, ExpectError> {
+        let mut all = Vec::new();
+        for list in &self.lists {
+            match sums::named(list, path) {
+                Err(ExpectError::NotListed { .. }) => {}
+                named => all.extend(named?),
+            }
+        }
+        all.extend(self.said(path).into_iter().flat_map(|(_, said)| said.clone()));
+        all.extend(self.beside(path));
+        Ok(all)
+    }
+
+    /// What a manifest has recorded of the source at a path.
+    fn said(&self, path: &Path) -> Option<&(PathBuf, Vec<Expectation>)> {
+        let own = self.recorded.iter().filter(|(name, _)| path.ends_with(name));
+        own.max_by_key(|(name, _)| name.components().count())
+    }
+
+    fn beside(&self, path: &Path) -> Vec<Expectation> {
+        if self.auto { beside::beside(path) } else { Vec::new() }
     }
 }
 
@@ -251,12 +291,21 @@ pub enum ExpectError {
 const MATCH: &str = "match";
 const MISMATCH: &str = "mismatch";
 
+/// How a source compares with what is expected of it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Checked {
+    /// Each digest that it was compared with.
+    pub(crate) expected: Vec<Expected>,
+    /// Its SHA-256 at that time, if it was read. It is hashed again while it is converted, and has to be the same.
+    pub(crate) sha256: Option<String>,
+}
+
 /// Compares a source with what is expected of it, reading it once.
 ///
 /// # Errors
 /// [`ExpectError::Mismatch`], [`ExpectError::Size`]; those of reading.
-pub(crate) fn check(source: &dyn ReadAt, expectations: &[Expectation]) -> Result<Vec<Expected>, ExpectError> {
-    let mut checked = Vec::new();
+pub(crate) fn check(source: &dyn ReadAt, expectations: &[Expectation]) -> Result<Checked, ExpectError> {
+    let mut checked = Checked::default();
     for expectation in expectations {
         let (origin, got) = (expectation.origin.clone(), source.size());
         if let Some(expected) = expectation.size.filter(|size| *size != got) {
@@ -266,8 +315,12 @@ pub(crate) fn check(source: &dyn ReadAt, expectations: &[Expectation]) -> Result
     if expectations.is_empty() {
         return Ok(checked);
     }
-    let wanted = |algorithm| expectations.iter().any(|expectation| expectation.algorithm == algorithm);
+    let wanted = |algorithm| {
+        algorithm == Algorithm::Sha256
+            || expectations.iter().any(|expectation| expectation.algorithm == algorithm)
+    };
     let digests = Digests::of(source, wanted)?;
+    checked.sha256 = Some(digests.get(Algorithm::Sha256));
     for expectation in expectations {
         let Expectation { origin, algorithm, value, weight, .. } = expectation;
         let got = digests.get(*algorithm);
@@ -280,7 +333,7 @@ pub(crate) fn check(source: &dyn ReadAt, expectations: &[Expectation]) -> Result
                 return Err(ExpectError::Mismatch { origin, algorithm: *algorithm, expected, got });
             }
         };
-        checked.push(Expected {
+        checked.expected.push(Expected {
             origin: origin.clone(),
             algorithm: algorithm.name().to_owned(),
             value: value.clone(),
@@ -363,8 +416,8 @@ mod tests {
         ];
         let all: Vec<Expectation> = all.iter().map(|text| expect(text, Weight::Stops)).collect();
         let checked = check(&b"abc".to_vec(), &all).unwrap();
-        assert!(checked.iter().all(|expected| expected.result == "match"));
-        let bits: Vec<Option<u32>> = checked.iter().map(|expected| expected.bits).collect();
+        assert!(checked.expected.iter().all(|expected| expected.result == "match"));
+        let bits: Vec<Option<u32>> = checked.expected.iter().map(|expected| expected.bits).collect();
         assert_eq!(bits, [None, Some(128), None, None, None]);
     }
 
@@ -373,9 +426,9 @@ mod tests {
         let wrong = "sha256:00000000";
         let error = check(&b"abc".to_vec(), &[expect(wrong, Weight::Stops)]).unwrap_err();
         assert!(matches!(error, ExpectError::Mismatch { algorithm: Algorithm::Sha256, .. }));
-        let told = check(&b"abc".to_vec(), &[expect(wrong, Weight::Told)]).unwrap();
+        let told = check(&b"abc".to_vec(), &[expect(wrong, Weight::Told)]).unwrap().expected;
         assert_eq!((told[0].result.as_str(), told[0].bits), ("mismatch", Some(32)));
-        assert!(check(&b"abc".to_vec(), &[expect(wrong, Weight::Guess)]).unwrap().is_empty());
+        assert!(check(&b"abc".to_vec(), &[expect(wrong, Weight::Guess)]).unwrap().expected.is_empty());
         let size = Expectation { size: Some(4), ..expect(wrong, Weight::Stops) };
         assert!(matches!(
             check(&b"abc".to_vec(), &[size]),
