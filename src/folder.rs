@@ -117,7 +117,7 @@ fn of_ranks(path: &Path, options: &OpenOptions, admit: Admit<'_>) -> Result<Open
     let opened = checkpoint::open_folder(&folder, options).map_err(fail)?;
     let opened = opened.ok_or_else(|| not_applicable(path))?;
     let is_part = |name: &&str| opened.files.iter().any(|file| *file.name == **name);
-    let left_out = folder.files().filter(|name| !is_part(name) && !hub::is_own(name));
+    let left_out = folder.files().filter(|name| !is_part(name) && !name.split('/').any(hub::is_own));
     let left_out = left_out.map(|name| (name.to_owned(), "no weights".to_owned())).collect();
     let set = WeightSet {
         folder: String::new(),

@@ -190,9 +190,7 @@ fn walk(folder: &Path, is_skipped: fn(&DirEntry) -> bool, inputs: &mut Inputs) {
 /// What depickle itself writes beside an output, or left behind when it was killed.
 fn is_own(entry: &DirEntry) -> bool {
     let name = entry.file_name().to_string_lossy();
-    is_own_name(&name)
-        || name.ends_with(".metadata.json")
-        || name.starts_with('.') && name.ends_with(".partial")
+    is_own_name(&name) || name.ends_with(".metadata.json")
 }
 
 fn is_pattern(path: &Path) -> bool {

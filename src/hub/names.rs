@@ -36,9 +36,11 @@ const OWN: &[&str] = &[
     "bom.cdx.json",
 ];
 
-/// Whether a file has the name of a document that depickle writes beside weights.
+/// Whether a file or folder has the name of what depickle writes beside weights, or leaves behind when it is interrupted.
 pub fn is_own(name: &str) -> bool {
-    OWN.contains(&name) || name.ends_with(".manifest.json")
+    OWN.contains(&name)
+        || name.ends_with(".manifest.json")
+        || name.starts_with('.') && name.ends_with(".partial")
 }
 
 /// What a file is for.

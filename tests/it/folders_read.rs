@@ -112,6 +112,35 @@ fn a_folder_is_the_same_as_its_conversion_and_the_same_after_one_into_itself() {
     }
 }
 
+#[test]
+fn a_folder_that_is_converted_into_itself_again_gives_the_same_bytes() {
+    let flags: [&[&str]; 4] = [&[], &["--metadata"], &["--max-shard-size", "100"], &["--metadata"]];
+    for path in folders() {
+        let both = TempDir::new().unwrap();
+        let here = both.path().join("model");
+        copy(&path, &here);
+        let mut manifests: BTreeMap<&[&str], String> = BTreeMap::new();
+        for flags in flags.iter().chain(&flags) {
+            // What an interrupted run leaves is none of the folder either.
+            fs::create_dir(here.join(".depickle.partial")).unwrap();
+            fs::write(here.join(".depickle.partial/0.partial"), "").unwrap();
+            let arguments = [&["convert", "model", "-o", "model", "--force", "--quiet"][..], flags].concat();
+            let ran = depickle(both.path(), &arguments);
+            assert_eq!(ran.code, 0, "{path:?} {ran:?}");
+            let manifest = fs::read_to_string(here.join("manifest.json")).unwrap();
+            assert_eq!(*manifests.entry(flags).or_insert_with(|| manifest.clone()), manifest, "{path:?}");
+        }
+        let inside = ["convert", "model", "-o", "model/out", "--force", "--quiet"];
+        let mut outputs = Vec::new();
+        for _ in 0..2 {
+            assert_eq!(depickle(both.path(), &inside).code, 0, "{path:?}");
+            outputs.push(fs::read_to_string(here.join("out/manifest.json")).unwrap());
+        }
+        assert_eq!(outputs[0], outputs[1], "{path:?}");
+        assert!(!outputs[0].contains("\"out/") && !manifests[flags[0]].contains(".partial"), "{path:?}");
+    }
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
