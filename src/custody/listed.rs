@@ -12,8 +12,8 @@ use super::documents::{SUMS, read_sums};
 use super::manifest::Manifest;
 use super::verify::{Check, Report};
 
-/// What `SHA256SUMS` says of the manifest and its outputs, and that all else that it names is there: it says so of names that the
-/// manifest cannot vouch for itself, such as that of the source.
+/// What `SHA256SUMS` says of the manifest and its outputs. It covers what a manifest cannot vouch for itself, such as the name of
+/// the source.
 pub(super) fn check_sums(at: &Path, manifest: &Manifest, report: &mut Report) -> io::Result<()> {
     let folder = at.parent().unwrap_or(Path::new(""));
     let path = folder.join(SUMS);
@@ -39,7 +39,10 @@ pub(super) fn check_sums(at: &Path, manifest: &Manifest, report: &mut Report) ->
             _ => {}
         }
     }
-    // Whoever lists some of the files may leave out others; but what is listed has to be there.
+    // A list may be of some of the files, and of others that are gone. Both at once is a name that was changed.
+    if known.iter().all(|(name, _)| sums.contains_key(*name)) {
+        return Ok(());
+    }
     let known: HashSet<&str> = known.into_iter().map(|(name, _)| name).collect();
     for name in sums.keys().filter(|name| !known.contains(name.as_str()) && !folder.join(name).is_file()) {
         told(format!("names {name}, which is not there"));

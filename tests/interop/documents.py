@@ -2,7 +2,7 @@
 
     python tests/interop/documents.py [--depickle target/debug/depickle]
 
-Installs the libraries in an environment of its own (needs a network), converts an example with every document, and
+Installs the libraries in an environment of its own (needs a network), converts an example and a folder of shards with every document, and
 checks: the statement and the predicate with in_toto_attestation, the envelope with securesystemslib, the bill of
 materials against the schema of CycloneDX 1.6, SHA256SUMS with sha256sum, and the signature with model-signing. Ends
 with the number of checks that passed and failed.
@@ -109,16 +109,23 @@ def main():
         venv.create(folder / "venv", with_pip=True)
         python = folder / "venv/bin/python"
         subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
-        convert = [args.depickle, "convert", ROOT / "examples/tiny_gpt.ckpt", "--quiet", "--provenance", "--bom",
-                   "--builder-id", "https://example.org/builder", "--source-uri", "https://example.org/tiny_gpt.ckpt",
-                   "--sign", KEYS / "p256.key.pem", "-o"]
-        outputs = [folder / "one" / "model", folder / "two" / "model"]
-        for output in outputs:
-            output.parent.mkdir()
-            subprocess.run([*convert, output], check=True)
-        one, two = ({path.name: path.read_bytes() for path in output.iterdir()} for output in outputs)
-        assert one == two, "two runs differ"
-        sys.exit(subprocess.run([python, __file__, "--inside", outputs[0]]).returncode)
+        failed = 0
+        for source, flags in [("examples/tiny_gpt.ckpt", []), ("tests/fixtures/hf/gpt2", ["--max-shard-size", "2KB"]),
+                              ("tests/fixtures/hf/pipeline", ["--metadata"])]:
+            convert = [args.depickle, "convert", ROOT / source, "--quiet", "--provenance", "--bom", "--builder-id",
+                       "https://example.org/builder", "--source-uri", f"https://example.org/{source}",
+                       "--sign", KEYS / "p256.key.pem", *flags, "-o"]
+            at = folder / pathlib.Path(source).stem
+            outputs = [at / "one" / "model", at / "two" / "model"]
+            for output in outputs:
+                output.parent.mkdir(parents=True)
+                subprocess.run([*convert, output], check=True)
+            one, two = ({path.relative_to(output): path.read_bytes() for path in output.rglob("*") if path.is_file()}
+                        for output in outputs)
+            assert one == two, "two runs differ"
+            print(source, flush=True)
+            failed += subprocess.run([python, __file__, "--inside", outputs[0]]).returncode
+        sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

@@ -240,6 +240,8 @@ fn a_list_of_digests_beside_a_manifest_has_to_agree() {
     fs::write(folder.path().join("out/notes.txt"), "words").unwrap();
     let own = format!("{}  notes.txt\n", "0".repeat(64));
     assert_eq!(told(&own).0, 0);
+    assert_eq!(told(&(good.clone() + &own)).0, 0);
+    fs::remove_file(folder.path().join("out/notes.txt")).unwrap();
     assert_eq!(told(&(good + &own)).0, 0);
     fs::remove_file(&path).unwrap();
     assert_eq!(verify(folder.path(), &[]).code, 0);
