@@ -21,7 +21,7 @@ use super::args::{ConvertArgs, ExpectArgs, TrustArgs};
 use super::custody;
 use super::exit::Exit;
 use super::explain::{cause, explain, unknown_names};
-use super::inputs::{self, Input, Source};
+use super::inputs::{self, Input, Source, folder_of};
 use super::outputs::{Folders, Job, assign};
 use super::policy;
 use super::printer::Printer;
@@ -56,7 +56,7 @@ pub(crate) fn run(args: &ConvertArgs, arguments: &[OsString], printer: &mut Prin
         }
     };
     let is_one = args.inputs.len() == 1 && matches!(jobs.as_slice(), [job] if !job.input.is_found());
-    let bars = progress(!args.no_progress && !args.say.quiet);
+    let bars = progress(!args.work.no_progress && !args.say.quiet);
     let mut run = Run {
         options,
         inert: args.trust.inert.iter().filter(|name| *name != "unknown").cloned().collect(),
@@ -95,7 +95,7 @@ fn options(args: &ConvertArgs) -> Options {
             strict: trust.strict,
             ..plan::Options::default()
         },
-        jobs: args.jobs.map(std::num::NonZero::get),
+        jobs: args.work.jobs(),
         max_shard_size: args.max_shard_size,
         copy_others: !args.no_copy_others,
         resume: args.resume,
@@ -196,11 +196,11 @@ impl Run<'_> {
     fn convert(&self, job: &Job) -> Result<Option<Converted>, Error> {
         let input = &job.input;
         let is_folder = matches!(input.source, Source::Checkpoint(_));
-        let folder = if is_folder { &job.output } else { folder(&job.output) };
+        let folder = if is_folder { &job.output } else { folder_of(&job.output) };
         let mut made = Vec::new();
         if !self.options.dry_run {
             let manifest = match &job.manifest {
-                depickle::convert::ManifestAt::Path(path) => Some(self::folder(path)),
+                depickle::convert::ManifestAt::Path(path) => Some(folder_of(path)),
                 _ => None,
             };
             for folder in std::iter::once(folder).chain(manifest) {
@@ -362,10 +362,6 @@ impl Run<'_> {
         }
         summary.exit()
     }
-}
-
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn not_made(input: &Input, folder: &Path, error: std::io::Error) -> Error {

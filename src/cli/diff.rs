@@ -23,7 +23,7 @@ pub(crate) fn run(args: &DiffArgs, printer: &mut Printer) -> Exit {
             return Exit::Usage;
         }
     };
-    let bars = progress(!args.no_progress && !args.say.quiet);
+    let bars = progress(!args.work.no_progress && !args.say.quiet);
     let compared = match diff::diff(&args.left, &args.right, &options, &*bars) {
         Ok(compared) => compared,
         Err(error) => {
@@ -59,7 +59,7 @@ fn options(args: &DiffArgs) -> Result<Options, String> {
         names: args.names.0.clone(),
         include: args.include.clone(),
         exclude: args.exclude.clone(),
-        jobs: args.jobs.map(std::num::NonZero::get),
+        jobs: args.work.jobs(),
     })
 }
 

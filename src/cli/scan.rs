@@ -41,8 +41,8 @@ pub(crate) fn run(args: &ScanArgs, printer: &mut Printer) -> Exit {
         policy.apply(&mut options.overrides);
     }
     let cores = || thread::available_parallelism().map_or(1, usize::from);
-    let jobs = args.jobs.map_or_else(cores, usize::from).min(inputs.all.len().max(1));
-    let bar = progress(!args.no_progress && !printer.is_json() && inputs.all.len() > 1);
+    let jobs = args.work.jobs().unwrap_or_else(cores).min(inputs.all.len().max(1));
+    let bar = progress(!args.work.no_progress && !printer.is_json() && inputs.all.len() > 1);
     let results = scan_all(&inputs.all, &options, jobs, &*bar);
     let mut files = Vec::with_capacity(results.len());
     let mut errors = Vec::new();

@@ -98,8 +98,8 @@ const RECONVERSION: &str = "reconversion";
 
 fn further(args: &VerifyArgs, at: &Path, manifest: &Manifest) -> Result<Vec<Level>, Error> {
     let Some(source) = &args.source else { return Ok(Vec::new()) };
-    let jobs = args.jobs.map(std::num::NonZero::get);
-    let bars = progress(true);
+    let jobs = args.work.jobs();
+    let bars = progress(!args.work.no_progress);
     let mut levels = vec![check_source(manifest, source, jobs, &*bars)?];
     if args.reconvert {
         levels.push(reconvert(manifest, at, source, jobs, &*bars)?);
