@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::bytes::{FileSource, ReadAt, Span, index};
+use crate::bytes::{FileSource, ReadAt, Span, folder_of, index};
 use crate::checkpoint::{self, OpenOptions, Opened};
 use crate::error::Error;
 use crate::folder;
@@ -70,8 +70,7 @@ impl Checkpoint {
         }
         let source = source(path).map_err(|e| Error::new(path, checkpoint::Error::Io(e)))?;
         let mut options = options.clone();
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        options.siblings.get_or_insert_with(|| folder.unwrap_or(Path::new(".")).to_owned());
+        options.siblings.get_or_insert_with(|| folder_of(path).to_owned());
         Self::new(path, checkpoint::open(&source, &options).map_err(|e| Error::new(path, e))?)
     }
 

@@ -2,6 +2,7 @@
 
 mod cursor;
 mod file;
+mod folder;
 mod part;
 mod source;
 mod span;
@@ -13,6 +14,7 @@ pub use file::FileSource;
 #[cfg(feature = "mmap")]
 pub use file::Mapping;
 pub(crate) use file::changed;
+pub(crate) use folder::{folder_of, or_current};
 pub(crate) use part::Part;
 pub use source::ReadAt;
 pub(crate) use source::{Positioned, read_vec};

@@ -67,8 +67,7 @@ impl Input {
     /// The folder that it lies in, where some of its arrays may have files of their own.
     pub(crate) fn folder(&self) -> Option<PathBuf> {
         let Source::File(path) = &self.source else { return None };
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        Some(folder.unwrap_or(Path::new(".")).to_owned())
+        Some(folder_of(path).to_owned())
     }
 
     /// As the user knows it, for documents.
@@ -197,6 +196,11 @@ fn is_pattern(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().contains(['*', '?']))
 }
 
+/// The folder that a file lies in, by a name under which it can be opened.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// The files that a pattern stands for in its folder, where the shell leaves that to programs.
 fn expand(pattern: &Path, inputs: &mut Inputs) -> Result<(), String> {
     let shown = pattern.display().to_string();
@@ -204,7 +208,7 @@ fn expand(pattern: &Path, inputs: &mut Inputs) -> Result<(), String> {
     let glob =
         globset::Glob::new(&name).map_err(|error| format!("{}: {}", sanitize(&shown), error.kind()))?;
     let matcher = glob.compile_matcher();
-    let folder = pattern.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder_of(pattern);
     let before = inputs.all.len();
     for entry in WalkDir::new(folder).max_depth(1).sort_by_file_name().into_iter().flatten() {
         if entry.file_type().is_file() && matcher.is_match(entry.file_name()) {

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use crate::bytes::folder_of;
 use crate::custody::documents::{Document, Subject, documents};
 use crate::error::{Error, ErrorKind};
 
-use super::folder_of;
 use super::job::Job;
 use super::record::Recorded;
 

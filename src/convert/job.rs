@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::bytes::ReadAt;
+use crate::bytes::{ReadAt, folder_of, or_current};
 use crate::error::{Class, Error, ErrorKind};
 use crate::output::{self, Digest, Sidecar, Staged, WriteOptions, Written, WrittenTensor};
 use crate::progress::Progress;
@@ -188,7 +188,7 @@ impl<'a> Job<'a> {
             let recorded = Record { job: self, done: &done }.write(staged)?;
             let documents = Making { job: self, manifest: path }.make(&recorded)?;
             for (document, number) in documents.iter().zip(number.saturating_add(1)..) {
-                self.put(stage, number, &super::folder_of(path).join(document.name), &document.bytes)?;
+                self.put(stage, number, &folder_of(path).join(document.name), &document.bytes)?;
             }
             let outputs = recorded.manifest.outputs.iter();
             done.files =
@@ -218,7 +218,7 @@ impl<'a> Job<'a> {
         let jobs = self.options.jobs.unwrap_or(WriteOptions::default().jobs);
         let (root, input) = (self.root, self.input);
         let Some(model) = self.models.get_mut(at) else { return Ok(()) };
-        model.spool(super::or_current(root), jobs, progress).map_err(|error| Error::new(input, error))?;
+        model.spool(or_current(root), jobs, progress).map_err(|error| Error::new(input, error))?;
         let Some(model) = self.models.get(at) else { return Ok(()) };
         let digests = self.manifest.is_some();
         let mut sources: Vec<Option<Digest>> = vec![None; model.opened.files.len()];
@@ -360,7 +360,7 @@ impl<'a> Job<'a> {
 
 /// Makes the folder of an output below the root, which is there.
 fn make_folder(target: &Path) -> Result<(), output::Error> {
-    let folder = super::folder_of(target);
+    let folder = folder_of(target);
     std::fs::create_dir_all(folder)
         .map_err(|error| output::Error { path: folder.to_owned(), kind: output::ErrorKind::Write(error) })
 }

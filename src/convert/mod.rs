@@ -17,7 +17,7 @@ mod target;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::bytes::ReadAt;
+use crate::bytes::{ReadAt, folder_of};
 use crate::checkpoint::{self, OpenOptions};
 use crate::container::{Format, detect};
 use crate::custody::documents::Documents;
@@ -217,16 +217,6 @@ fn check_companion(source: &dyn ReadAt, path: &Path, expect: &Expect) -> Result<
 fn slashed(path: &Path) -> Option<String> {
     let parts: Option<Vec<&str>> = path.components().map(|part| part.as_os_str().to_str()).collect();
     parts.map(|parts| parts.join("/"))
-}
-
-/// The folder that a file lies in.
-fn folder_of(path: &Path) -> &Path {
-    path.parent().map_or(Path::new("."), or_current)
-}
-
-/// A folder by which it can be opened: the current one where the path is empty.
-fn or_current(folder: &Path) -> &Path {
-    if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
 }
 
 /// Whether two paths are one file, through links too.

@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use super::model::Model;
 use super::{
-    ManifestAt, Options, convert, convert_folder, folder, folder_of, is_checkpoint_folder, open_model,
-    recorded,
+    ManifestAt, Options, convert, convert_folder, folder, is_checkpoint_folder, open_model, recorded,
 };
-use crate::bytes::{FileSource, ReadAt, Span, read_vec};
+use crate::bytes::{FileSource, ReadAt, Span, folder_of, read_vec};
 use crate::checkpoint;
 use crate::custody::{self, Check, Expect, Expectation, Expected, Manifest, SourceRecord, TensorSet};
 use crate::error::{Class, Error};

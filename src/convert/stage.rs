@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use crate::bytes::{folder_of, or_current};
 use crate::output::{Error, ErrorKind, Finished, Staged, Written, digest_of, sync_folder};
 
 use super::journal::Journal;
@@ -110,9 +111,9 @@ impl Stage {
             // The old one speaks of files that are about to be replaced.
             remove(path)?;
         }
-        let mut folders = BTreeSet::from([super::or_current(&root).to_owned()]);
+        let mut folders = BTreeSet::from([or_current(&root).to_owned()]);
         for finished in waiting {
-            folders.extend(finished.target().parent().map(|folder| super::or_current(folder).to_owned()));
+            folders.insert(folder_of(finished.target()).to_owned());
             finished.commit(replace)?;
         }
         for path in outdated {
@@ -124,7 +125,7 @@ impl Stage {
         }
         if let Some((path, manifest)) = manifest {
             manifest.commit(replace)?;
-            sync_folder(super::folder_of(&path));
+            sync_folder(folder_of(&path));
         }
         if let Some(journal) = journal {
             journal.remove();
@@ -147,7 +148,7 @@ impl Stage {
     /// [`ErrorKind::Stale`] where they are not to be removed.
     pub(super) fn outdated(&self, naming: &Naming, outputs: &[String]) -> Result<Vec<PathBuf>, Error> {
         let folder = self.root.join(&naming.folder);
-        let names = std::fs::read_dir(super::or_current(&folder)).into_iter().flatten().flatten();
+        let names = std::fs::read_dir(or_current(&folder)).into_iter().flatten().flatten();
         let mut outdated = Vec::new();
         for entry in names {
             let name = entry.file_name();

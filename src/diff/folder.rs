@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::DiffError;
-use crate::bytes::FileSource;
+use crate::bytes::{FileSource, folder_of};
 use crate::checkpoint::{self, OpenOptions, Opened};
 use crate::container::{Format, detect};
 use crate::error::{Error, ErrorKind};
@@ -49,7 +49,7 @@ fn named(path: &Path, options: &OpenOptions) -> Result<What, DiffError> {
     if !name.ends_with(INDEX) {
         return Ok(What::Files(vec![(path.to_owned(), name)], None));
     }
-    let folder = of(path);
+    let folder = folder_of(path);
     let fail = |error: hub::Error| Error::new(folder, error);
     if !name.ends_with(STOCK_INDEX) {
         let sets = hub::open(folder).map_err(fail)?.sets;
@@ -134,9 +134,4 @@ fn one<'a>(folder: &Path, names: &[&'a String]) -> Result<Option<&'a String>, Di
             second: (*second).clone(),
         }),
     }
-}
-
-/// The folder that a file lies in.
-pub(super) fn of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

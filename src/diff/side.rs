@@ -8,7 +8,7 @@ use safetensors::Dtype as Stored;
 
 use super::folder::{self, Found, What};
 use super::{DiffError, Options};
-use crate::bytes::{FileSource, ReadAt, Span, length};
+use crate::bytes::{FileSource, ReadAt, Span, folder_of, length};
 use crate::checkpoint::{self, OpenOptions, Opened, SourceFile};
 use crate::container::{Format, Safetensors, detect};
 use crate::error::Error;
@@ -174,7 +174,7 @@ impl Side {
         root: Option<&str>,
         options: &Options,
     ) -> Result<(), DiffError> {
-        let siblings = options.open.siblings.clone().or_else(|| Some(folder::of(path).to_owned()));
+        let siblings = options.open.siblings.clone().or_else(|| Some(folder_of(path).to_owned()));
         let open = OpenOptions { siblings, ..options.open.clone() };
         let opened = checkpoint::open(source, &open).map_err(|error| Error::new(path, error))?;
         self.add_opened(path, name, opened, root, options)

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::{NamedTempFile, TempPath};
 
 use super::{Error, ErrorKind};
+use crate::bytes::folder_of;
 
 /// A new file beside the place where it will stand. Dropped without [`Staged::commit`], it is removed.
 #[derive(Debug)]
@@ -35,7 +36,7 @@ impl Staged {
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
         #[cfg(unix)]
         builder.permissions(permissions);
-        let file = builder.tempfile_in(folder(target)).map_err(|error| fail(ErrorKind::Write(error)))?;
+        let file = builder.tempfile_in(folder_of(target)).map_err(|error| fail(ErrorKind::Write(error)))?;
         Ok(Self { file, target: target.to_owned() })
     }
 
@@ -80,7 +81,7 @@ impl Staged {
     /// # Errors
     /// [`ErrorKind::Exists`], [`ErrorKind::NotAFile`], [`ErrorKind::Write`]. The temporary file is removed.
     pub fn commit(self, force: bool) -> Result<(), Error> {
-        let folder = folder(&self.target).to_owned();
+        let folder = folder_of(&self.target).to_owned();
         self.finish()?.commit(force)?;
         sync_folder(&folder);
         Ok(())
@@ -156,11 +157,6 @@ pub fn sync_folder(folder: &Path) {
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
     #[cfg(not(unix))]
     let _ = folder;
-}
-
-/// The folder of a path, which is the current one for a bare name.
-pub(super) fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn check(target: &Path, force: bool) -> Result<(), ErrorKind> {

@@ -4,14 +4,16 @@
 //! recurses: what stands too deep for the readers of JSON is written behind the rest and referred to. So is what is
 //! shared, after its first time, so that the document cannot grow beyond some hundred times the pickle.
 
+mod places;
 mod sink;
 
 use std::collections::VecDeque;
 
 use crate::bytes::length;
-use crate::tensor::{EntryId, Kind, Leaf, Step as Link, Streams, TensorId, Tree};
-use crate::values::{Data, Name, Object, TensorValue, Value, ValueId, Values};
+use crate::tensor::{EntryId, Streams, TensorId, Tree};
+use crate::values::{Data, Name, Object, Value, ValueId, Values};
 
+use self::places::shortened;
 use self::sink::Sink;
 use super::{Digest, Error, ErrorKind, Staged};
 
@@ -23,8 +25,6 @@ const DEEP: usize = 90;
 const SHORT: u64 = 32;
 /// Bytes of a key that may be the name of a JSON field, and of a class that is written in place.
 const NAME: usize = 256;
-/// Bytes of the path of a tensor that is left out, beyond which its first steps are.
-const PATH: usize = 1 << 10;
 
 /// What the values of a source refer to.
 #[derive(Clone, Copy)]
@@ -413,68 +413,6 @@ impl<'a, 'b> Writer<'a, 'b> {
             _ => self.value(id),
         }
     }
-
-    fn tensor(&mut self, tensor: &'a TensorValue, number: Option<u64>) -> Result<(), ErrorKind> {
-        let tree = self.around.tree;
-        self.open("tensor", number)?;
-        // What is put together into others is an object without places.
-        if matches!(tree.entry(tensor.entry).map(|entry| &entry.kind), Some(Kind::Leaf(_) | Kind::Object)) {
-            self.place(tensor.entry)?;
-        }
-        let mut first = true;
-        for (id, entry) in tree.below(tensor.entry) {
-            let part = matches!(entry.step, Link::Part(_)) || entry.parent.is_some_and(|p| self.is_fields(p));
-            if !part || !matches!(entry.kind, Kind::Leaf(Leaf::Tensor(_) | Leaf::LeftOut { .. })) {
-                continue;
-            }
-            self.sink.put(if first { ", \"parts\": [{\"part\": " } else { ", {\"part\": " })?;
-            first = false;
-            let mut steps: Vec<_> = (tree.ancestors(id).take_while(|(at, _)| *at != tensor.entry))
-                .map(|(_, entry)| entry.step.text())
-                .collect();
-            steps.reverse();
-            self.sink.json(&steps.join("."))?;
-            self.place(id)?;
-            self.sink.put("}")?;
-        }
-        if !first {
-            self.sink.put("]")?;
-        }
-        if let Some(class) = &tensor.class {
-            self.sink.put(", \"class\": ")?;
-            self.sink.json(&spelled(class))?;
-        }
-        if tensor.requires_grad {
-            self.sink.put(", \"requires_grad\": true")?;
-        }
-        let mut steps = states(&tensor.states);
-        steps.push(Step::Put("}"));
-        self.push(&steps);
-        Ok(())
-    }
-
-    /// Whether a place is an array of several fields.
-    fn is_fields(&self, id: EntryId) -> bool {
-        matches!(self.around.tree.entry(id).map(|entry| &entry.kind), Some(Kind::Mapping))
-    }
-
-    /// Where a tensor is: its name in the output, or where it stood in the source.
-    fn place(&mut self, id: EntryId) -> Result<(), ErrorKind> {
-        let leaf = self.around.tree.entry(id).map(|entry| &entry.kind);
-        if let Some(Kind::Leaf(Leaf::Tensor(tensor))) = leaf
-            && let Some(name) = (self.around.name_of)(*tensor)
-        {
-            self.sink.put(", \"name\": ")?;
-            return self.sink.json(name);
-        }
-        self.sink.put(", \"path\": ")?;
-        self.sink.json(&shortened((self.around.place_of)(id).1))?;
-        if let Some(Kind::Leaf(Leaf::LeftOut { reason, .. })) = leaf {
-            self.sink.put(", \"reason\": ")?;
-            self.sink.json(reason)?;
-        }
-        Ok(())
-    }
 }
 
 fn states(states: &[ValueId]) -> Vec<Step<'_>> {
@@ -503,21 +441,6 @@ fn is_referred_to(value: &Value) -> bool {
         Value::Global(name) => length(name.module.len().saturating_add(name.name.len())) > SHORT,
         _ => true,
     }
-}
-
-/// A path without its first steps where it is long: many tensors may stand below one long key.
-fn shortened(mut path: Vec<String>) -> Vec<String> {
-    let mut bytes = 0_usize;
-    let fits = |step: &&String| {
-        bytes = bytes.saturating_add(step.len());
-        bytes <= PATH
-    };
-    let kept = path.iter().rev().take_while(fits).count();
-    let dropped = path.len().saturating_sub(kept);
-    if dropped > 0 {
-        path.splice(..dropped, ["…".to_owned()]);
-    }
-    path
 }
 
 /// As Python's `pkgutil.resolve_name` takes it.

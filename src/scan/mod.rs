@@ -28,7 +28,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::accounting::{Accounted, Inside};
-use crate::bytes::{FileSource, ReadAt, Span, read_vec};
+use crate::bytes::{FileSource, ReadAt, Span, folder_of, read_vec};
 use crate::checkpoint::OpenOptions;
 use crate::limits::Limits;
 use crate::policy::Overrides;
@@ -87,10 +87,8 @@ struct Scanner<'a> {
 /// # Errors
 /// Those of reading it.
 pub fn scan(path: &Path, options: &Options) -> io::Result<ScannedFile> {
-    let folder =
-        path.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
     let source: Source = Arc::new(FileSource::open(path)?);
-    scan_source(&source, &path.display().to_string(), folder, options)
+    scan_source(&source, &path.display().to_string(), Some(folder_of(path)), options)
 }
 
 /// Scans anything with positions. `name` is its path in the document; `folder` is where files beside it would be.

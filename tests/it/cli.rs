@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::folders::files;
+
 /// What a run gave.
 #[derive(Debug)]
 pub(crate) struct Ran {
@@ -57,23 +59,6 @@ fn folder() -> TempDir {
     std::fs::write(at("evil.pkl"), [b"\x80\x02", EVIL].concat()).unwrap();
     std::fs::write(at("readme.txt"), "# words\n").unwrap();
     folder
-}
-
-fn files(folder: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut open = vec![folder.to_owned()];
-    while let Some(next) = open.pop() {
-        for entry in std::fs::read_dir(next).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                open.push(path);
-            } else {
-                found.push(path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned());
-            }
-        }
-    }
-    found.sort();
-    found
 }
 
 #[test]

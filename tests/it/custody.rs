@@ -10,6 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::cli::{Ran, depickle};
+use crate::folders::files;
 
 fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -27,15 +28,6 @@ fn convert(flags: &[&str]) -> (TempDir, PathBuf, Ran) {
     let ran = depickle(folder.path(), &[&["convert", "good.pth", "-o", "model", "--quiet"], flags].concat());
     let out = folder.path().join("model");
     (folder, out, ran)
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
 }
 
 fn json(path: &Path) -> Value {
@@ -75,7 +67,7 @@ fn everything() -> (TempDir, PathBuf) {
 #[test]
 fn every_document_is_written_and_two_runs_write_the_same() {
     let ((one_folder, one), (_other, two)) = (everything(), everything());
-    assert_eq!(names(&one), ALL);
+    assert_eq!(files(&one), ALL);
     for name in ALL {
         assert_eq!(fs::read(one.join(name)).unwrap(), fs::read(two.join(name)).unwrap(), "{name}");
     }
@@ -123,7 +115,7 @@ fn nobody_vouches_for_a_local_run() {
     assert_eq!(ran.code, 0, "{ran:?}");
     let without = ["SHA256SUMS", "good.manifest.json", "good.safetensors"];
     assert_eq!(
-        names(&out),
+        files(&out),
         [&without[..], &["provenance.intoto.json", "provenance.predicate.json"]].concat()
     );
     let builder = &json(&out.join("provenance.predicate.json"))["runDetails"]["builder"]["id"];
@@ -241,7 +233,7 @@ fn documents_need_a_folder_of_their_own() {
     assert!(!folder.path().join("out").exists());
     fs::create_dir(folder.path().join("out")).unwrap();
     let ran = convert(&["good.pth", "--bom", "-o", "out", "--dry-run", "--quiet"]);
-    assert_eq!((ran.code, names(&folder.path().join("out"))), (0, vec![]), "{ran:?}");
+    assert_eq!((ran.code, files(&folder.path().join("out"))), (0, vec![]), "{ran:?}");
     assert_eq!(convert(&["good.pth", "--bom", "-o", "out", "--quiet"]).code, 0);
 }
 

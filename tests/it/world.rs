@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::asm::Op::*;
 use crate::cli::{depickle, fixture};
+use crate::folders::files;
 
 /// One array of so many bytes, as numpy.save writes it.
 pub(crate) fn large(bytes: usize) -> Vec<u8> {
@@ -19,15 +19,6 @@ pub(crate) fn large(bytes: usize) -> Vec<u8> {
     let mut file = [&b"\x93NUMPY\x01\0\x76\0"[..], format!("{header:<117}\n").as_bytes()].concat();
     file.resize(file.len() + bytes, 7);
     file
-}
-
-fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
 }
 
 #[cfg(unix)]
@@ -51,7 +42,7 @@ fn a_run_that_is_killed_leaves_nothing_that_looks_finished() {
         child.kill().unwrap();
         child.wait().unwrap();
         let out = folder.path().join("out");
-        let left = if out.is_dir() { names(&out) } else { Vec::new() };
+        let left = if out.is_dir() { files(&out) } else { Vec::new() };
         let finished: Vec<&String> = left.iter().filter(|name| !name.ends_with(".partial")).collect();
         // The manifest comes last: with it everything is there.
         let whole = finished.iter().any(|name| name.ends_with(".manifest.json"));
@@ -95,7 +86,7 @@ fn a_full_disk_is_worth_a_retry_and_leaves_nothing() {
     assert_eq!(ran.status.code(), Some(4), "{ran:?}");
     let told = String::from_utf8(ran.stderr).unwrap();
     assert!(told.contains("write failed") && told.contains("left behind; try again"), "{told}");
-    assert_eq!(names(folder.path()), ["large.npy"]);
+    assert_eq!(files(folder.path()), ["large.npy"]);
 }
 
 #[cfg(unix)]

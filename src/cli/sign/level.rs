@@ -13,6 +13,7 @@ use depickle::custody::oms::{
 use depickle::report::Mismatch;
 
 use super::args::SignatureArgs;
+use crate::cli::inputs::folder_of;
 use crate::cli::sanitize::{bounded, sanitize};
 use crate::cli::text::length;
 
@@ -200,10 +201,7 @@ fn model(path: &Path) -> (PathBuf, PathBuf) {
     if path.is_dir() {
         return (path.to_owned(), path.to_owned());
     }
-    let folder = |file: &Path| match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
+    let folder = |file: &Path| folder_of(file).to_owned();
     let is = |suffix| path.extension().is_some_and(|own| own == suffix);
     let manifest = find_manifest(path).filter(|_| is("json") || is("safetensors"));
     match manifest {
