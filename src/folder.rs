@@ -1,11 +1,11 @@
 //! Folders that are one checkpoint, whatever their layout: their models, each opened as one source, and the files beside.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::bytes::{FileSource, ReadAt};
-use crate::checkpoint::{self, Folder, OpenOptions, Opened};
+use crate::checkpoint::{self, Folder, MEGATRON, OpenOptions, Opened};
 use crate::error::{Error, ErrorKind};
 use crate::hub::{self, WeightSet};
 use crate::tensor::{Kind, Leaf, Step, Tree};
@@ -49,6 +49,11 @@ pub(crate) fn is_of_ranks(path: &Path) -> bool {
     Folder::list(path, &OpenOptions::default()).is_ok_and(|folder| folder.is_checkpoint())
 }
 
+/// Whether a folder is a checkpoint of which each rank is a model.
+pub(crate) fn has_ranks(path: &Path) -> bool {
+    Folder::list(path, &OpenOptions::default()).is_ok_and(|folder| folder.layout() == Some(MEGATRON))
+}
+
 /// Opens every model of a folder.
 ///
 /// # Errors
@@ -76,6 +81,10 @@ pub fn open(path: &Path, options: &OpenOptions, admit: Admit<'_>) -> Result<Open
 pub fn open_one(path: &Path, options: &OpenOptions, admit: Admit<'_>) -> Result<Opened, Error> {
     if !hub::is_here(path).unwrap_or(false) {
         let mut folder = of_ranks(path, options, admit)?;
+        if let [first, second, ..] = folder.models.as_slice() {
+            let (first, second) = (first.set.stem.clone(), second.set.stem.clone());
+            return Err(Error::new(path, ErrorKind::SeveralModels { first, second }));
+        }
         let model = folder.models.pop();
         return model.map(|model| model.opened).ok_or_else(|| not_applicable(path));
     }
@@ -114,19 +123,34 @@ fn of_ranks(path: &Path, options: &OpenOptions, admit: Admit<'_>) -> Result<Open
     for name in folder.files() {
         admit(name, &folder.source(name).map_err(|error| Error::new(&path.join(name), error))?)?;
     }
-    let opened = checkpoint::open_folder(&folder, options).map_err(fail)?;
-    let opened = opened.ok_or_else(|| not_applicable(path))?;
-    let is_part = |name: &&str| opened.files.iter().any(|file| *file.name == **name);
-    let left_out = folder.files().filter(|name| !is_part(name) && !name.split('/').any(hub::is_own));
-    let left_out = left_out.map(|name| (name.to_owned(), "no weights".to_owned())).collect();
-    let set = WeightSet {
-        folder: String::new(),
-        stem: "model".to_owned(),
-        variant: None,
-        shards: Vec::new(),
-        index: None,
+    let models = checkpoint::open_folder(&folder, options).map_err(fail)?;
+    if models.is_empty() {
+        return Err(not_applicable(path));
+    }
+    let parts = models.iter().flat_map(|(_, opened)| &opened.files);
+    let parts: HashSet<&str> = parts.map(|file| &*file.name).collect();
+    let left_out = folder.files().filter(|name| !parts.contains(*name) && !name.split('/').any(hub::is_own));
+    let left_out = left_out.map(|name| (name.to_owned(), reason(name).to_owned())).collect();
+    let model = |(stem, opened): (Box<str>, Opened)| {
+        let (folder, stem) = (String::new(), stem.into());
+        Model { set: WeightSet { folder, stem, variant: None, shards: Vec::new(), index: None }, opened }
     };
-    Ok(OpenedFolder { layout, models: vec![Model { set, opened }], others: Vec::new(), left_out })
+    Ok(OpenedFolder { layout, models: models.into_iter().map(model).collect(), others: Vec::new(), left_out })
+}
+
+/// Why a file of a folder of ranks is no part of a model.
+fn reason(name: &str) -> &'static str {
+    /// By what is in its name.
+    const REASONS: &[(&str, &str)] = &[
+        ("model_optim_rng", "weights of another save"),
+        ("optim", "optimizer state"),
+        ("exp_avg", "optimizer state"),
+        ("step.pt", "optimizer state"),
+        ("fp32.pt", "a copy of what the model states hold"),
+        ("rng", "random state"),
+    ];
+    let name = name.to_ascii_lowercase();
+    REASONS.iter().find(|(part, _)| name.contains(part)).map_or("no weights", |(_, reason)| reason)
 }
 
 /// Opens the shards of a model as one source.

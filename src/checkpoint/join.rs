@@ -11,7 +11,8 @@ impl Opened {
     ///
     /// Two children of one name then stand side by side; whoever joins says whether that is an error.
     pub fn join(&mut self, further: Self, at: Option<&Step>) {
-        let Self { files, strays, library, streams, mut storages, tensors, tree, values, parts } = further;
+        let Self { files, strays, library, streams, mut storages, tensors, tree, values, parts, .. } =
+            further;
         let (before_files, before_storages) = (self.files.len(), self.storages.len());
         let depth = usize::from(at.is_some());
         self.files.extend(files.into_iter().map(|mut file| {

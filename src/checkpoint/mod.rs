@@ -13,11 +13,13 @@ mod graft;
 mod join;
 mod layers;
 mod legacy;
+mod megatron;
 mod nested;
 mod numpy;
 mod open;
 mod package;
 mod pt2;
+mod ranks;
 mod run;
 mod script;
 mod tar;
@@ -31,14 +33,17 @@ use crate::accounting::Accounting;
 use crate::bytes::ReadAt;
 use crate::limits::Limits;
 use crate::policy::{JudgedGlobal, Overrides, Use};
-use crate::rebuild::Rebuilt;
+use crate::rebuild::{Rebuilt, Shard};
 use crate::tensor::{EntryId, Storage, StreamId, Streams, Tensor, Tree};
 use crate::values::Values;
 
 pub(crate) use expand::expand_some;
-pub use folder::{Folder, FolderError, open_folder};
+pub(crate) use folder::MEGATRON;
+pub use folder::{Folder, FolderError, Named, open_folder};
+pub(crate) use megatron::is_name_of_rank;
 pub use open::open;
 pub(crate) use open::survey;
+use ranks::Replica;
 pub(crate) use run::{RawData, Trace, skip_padding, trace};
 pub use witness::{FoundPickle, Pickles, Witness, pickles};
 
@@ -64,6 +69,8 @@ pub struct OpenOptions {
     pub paddle_bf16: bool,
     /// Keeps the values that are no tensors, which takes as much memory as the pickles' objects do.
     pub values: bool,
+    /// Takes parts of tensors that are spread over ranks as they are: for a reader that puts them together.
+    pub shards: bool,
     /// Who is to be told of every pickle. With a witness nothing refuses; see [`pickles`].
     pub witness: Option<Witness>,
 }
@@ -163,6 +170,10 @@ pub struct Opened {
     pub values: Vec<Values>,
     /// Where in the tree the places of each file begin that has any.
     parts: Vec<(EntryId, usize)>,
+    /// Tensors of which it has parts.
+    shards: Vec<Shard>,
+    /// What several of its files have, and have to have the same.
+    replicas: Vec<Replica>,
 }
 
 impl Opened {
@@ -174,7 +185,7 @@ impl Opened {
     /// A source of several files whose tree says of none of its places which file they come from: the first stands for
     /// all, and tensors in parts name theirs.
     fn merged(files: Vec<SourceFile>, strays: Vec<String>, streams: Streams, rebuilt: Rebuilt) -> Self {
-        let Rebuilt { tree, tensors, storages, values } = rebuilt;
+        let Rebuilt { tree, tensors, storages, values, shards } = rebuilt;
         Self {
             files,
             strays,
@@ -185,6 +196,8 @@ impl Opened {
             tree,
             values,
             parts: vec![(EntryId::ROOT, 0)],
+            shards,
+            replicas: Vec::new(),
         }
     }
 

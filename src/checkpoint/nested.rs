@@ -83,7 +83,7 @@ fn move_in(
         .into_iter()
         .map(|info| PickleInfo { entry: Some(join(entry, info.entry.as_deref())), ..info });
     let strays = strays.into_iter().map(|stray| format!("{}: {stray}", entry.escape_debug())).collect();
-    let rebuilt = Rebuilt { tree, tensors, storages, values: Vec::new() };
+    let rebuilt = Rebuilt { tree, tensors, storages, ..Rebuilt::default() };
     Ok(Inside { rebuilt, pickles: pickles.collect(), accounting, strays })
 }
 

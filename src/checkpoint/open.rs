@@ -39,7 +39,7 @@ pub(super) fn open_bare(source: &Source, options: &OpenOptions) -> Result<Found,
 /// # Errors
 /// As [`open`], but for refusals.
 pub(crate) fn survey(source: &Source, options: &OpenOptions) -> Result<Option<Opened>, Error> {
-    let options = OpenOptions { survey: true, skip_unresolved: true, ..options.clone() };
+    let options = OpenOptions { survey: true, skip_unresolved: true, shards: true, ..options.clone() };
     match open_itself(source, &options)? {
         Itself::Opened(opened) => Ok(Some(*opened)),
         Itself::Zip(_) | Itself::Tar | Itself::Packed(_) => Ok(None),

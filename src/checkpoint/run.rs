@@ -338,7 +338,9 @@ impl Ran {
             let _ = embedded::find(self, streams, options);
             return Ok(rebuilt);
         }
-        self.buffers = buffers::open(self, streams, options)?;
+        // Of what lies inside of values the parts are not put together.
+        let inner = OpenOptions { shards: false, ..options.clone() };
+        self.buffers = buffers::open(self, streams, &inner)?;
         let found = embedded::find(self, streams, options)?;
         let with = embedded::With { found: &found, container: storages };
         let with: &dyn Storages = &with;
@@ -366,13 +368,14 @@ impl Ran {
     }
 
     fn context<'a>(&'a self, storages: Option<&'a dyn Storages>, options: &'a OpenOptions) -> Context<'a> {
-        let OpenOptions { limits, skip_unresolved, paddle_bf16, values, .. } = options;
+        let OpenOptions { limits, skip_unresolved, paddle_bf16, values, shards, .. } = options;
         Context {
             storages,
             skip_unresolved: *skip_unresolved,
             companions: Some(&self.companions.arrays),
             paddle_bf16: *paddle_bf16,
             values: *values,
+            shards: *shards,
             nested: Some(&self.buffers.held),
             ..Context::new(self.stream, limits)
         }

@@ -8,6 +8,7 @@ use depickle::custody::ExpectError;
 use depickle::output::{self, ErrorKind as Output};
 use depickle::plan::{Error as Plan, Refused, Structure};
 use depickle::policy::Verdict;
+use depickle::rebuild;
 use depickle::{Error, ErrorKind};
 
 use super::again::Again;
@@ -133,6 +134,9 @@ fn open(error: &checkpoint::Error) -> Option<&'static str> {
     match error {
         checkpoint::Error::Rebuild { error, .. } if error.kind.is_unresolved() => {
             Some("--skip-unresolved lists such tensors in the manifest and goes on")
+        }
+        checkpoint::Error::Rebuild { error, .. } if matches!(error.kind, rebuild::ErrorKind::Shard) => {
+            Some("convert the folder that holds the files of all ranks: depickle convert FOLDER -o OUT")
         }
         checkpoint::Error::Ambiguous { .. } => Some("readers would not agree on it; nothing was written"),
         checkpoint::Error::Container(_)

@@ -90,6 +90,8 @@ fn planned(input: &Path, spool: &Path, options: &Options) -> Result<Planned, Err
         let checked = checked.collect();
         let model = Model::new(opened, naming(&set), &spread(&set, options), &choice);
         let model = model.map_err(|kind| Error::new(&input.join(&set.folder), kind))?;
+        let taken = model.plan.tensors.iter().filter_map(|planned| model.view(planned.tensor));
+        model.opened.check_replicas(taken).map_err(|error| Error::new(input, error))?;
         models.push(Model { checked, ..model });
     }
     let (others, left_out) = (folder.others, folder.left_out);

@@ -1,7 +1,7 @@
 //! A conversion, checked against its source: does the source still give the tensors of a manifest, and does the same
 //! conversion still give the same files?
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +12,9 @@ use super::{
 };
 use crate::bytes::{FileSource, ReadAt, Span, folder_of, read_vec};
 use crate::checkpoint;
-use crate::custody::{self, Check, Expect, Expectation, Expected, Manifest, SourceRecord, TensorSet};
+use crate::custody::{
+    self, AliasRecord, Check, Expect, Expectation, Expected, Manifest, SourceRecord, TensorSet,
+};
 use crate::error::{Class, Error};
 use crate::output::{self, WriteOptions};
 use crate::progress::Progress;
@@ -201,8 +203,12 @@ type Form = (String, Vec<u64>, String);
 
 /// The tensors that a source gives, and the names that show the data of others.
 struct Derived {
-    tensors: BTreeMap<String, Form>,
-    aliases: BTreeMap<String, String>,
+    /// By model and name: models of one folder may have the same names.
+    tensors: BTreeMap<(usize, String), Form>,
+    /// For each model the number of source files up to its last.
+    ends: Vec<u64>,
+    /// Each with its model, and what it is the same as.
+    aliases: BTreeSet<(usize, String, String)>,
 }
 
 fn derive(
@@ -225,7 +231,7 @@ fn derive(
     let jobs = jobs.unwrap_or(WriteOptions::default().jobs);
     progress
         .begin(&given.display().to_string(), models.iter().map(Model::bytes).fold(0, u64::saturating_add));
-    let mut derived = Derived { tensors: BTreeMap::new(), aliases: BTreeMap::new() };
+    let mut derived = Derived { tensors: BTreeMap::new(), ends: Vec::new(), aliases: BTreeSet::new() };
     let done = models.iter_mut().try_for_each(|model| {
         model.spool(&folder, jobs, progress)?;
         derived.add(model, &options, jobs, progress)
@@ -236,6 +242,11 @@ fn derive(
 }
 
 impl Derived {
+    /// The model that a source file belongs to.
+    fn model(&self, source: u64) -> usize {
+        self.ends.partition_point(|end| *end <= source)
+    }
+
     fn add(
         &mut self,
         model: &Model,
@@ -243,28 +254,33 @@ impl Derived {
         jobs: usize,
         progress: &dyn Progress,
     ) -> Result<(), output::Error> {
+        let number = self.ends.len();
+        let before = self.ends.last().copied().unwrap_or(0);
+        self.ends.push(before.saturating_add(crate::bytes::length(model.opened.files.len())));
         for shard in &model.shards {
             let items = model.items(shard, options);
             let (streams, storages) = (&model.opened.streams, &model.opened.storages);
             let digests = output::digest_all(streams, storages, &items, jobs, progress)?;
-            self.tensors.extend(items.iter().zip(&digests).map(|(item, digested)| {
+            for (item, digested) in items.iter().zip(&digests) {
                 let (dtype, shape) = (item.dtype().stored().to_string(), item.view.stored_shape());
-                (item.name.to_owned(), (dtype, shape, digested.sha256.to_string()))
-            }));
+                let form = (dtype, shape, digested.sha256.to_string());
+                self.tensors.insert((number, item.name.to_owned()), form);
+            }
         }
-        self.aliases.extend(
-            model.plan.aliases.iter().filter_map(|alias| {
-                Some((alias.name.clone(), model.plan.tensors.get(alias.of)?.name.clone()))
-            }),
-        );
+        for alias in &model.plan.aliases {
+            let Some(of) = model.plan.tensors.get(alias.of) else { continue };
+            self.aliases.insert((number, alias.name.clone(), of.name.clone()));
+        }
         Ok(())
     }
 }
 
 fn compare(level: &mut Level, manifest: &Manifest, derived: &Derived) {
-    let mut left: BTreeMap<&String, &Form> = derived.tensors.iter().collect();
+    let mut left: BTreeMap<(usize, &str), &Form> =
+        derived.tensors.iter().map(|((model, name), form)| ((*model, &**name), form)).collect();
     for tensor in &manifest.tensors {
-        let mismatch = match left.remove(&tensor.name) {
+        let source = tensor.from.first().map_or(0, |piece| piece.source);
+        let mismatch = match left.remove(&(derived.model(source), &*tensor.name)) {
             None => Some("is not given by the source".to_owned()),
             Some((dtype, shape, _)) if *dtype != tensor.dtype || *shape != tensor.shape => {
                 let recorded = format!("{} {:?}", tensor.dtype, tensor.shape);
@@ -275,20 +291,24 @@ fn compare(level: &mut Level, manifest: &Manifest, derived: &Derived) {
         };
         level.check(&tensor.name, mismatch);
     }
-    for name in left.keys() {
+    for (_, name) in left.keys() {
         level.check(name, Some("is given by the source and not in the manifest".to_owned()));
     }
-    let recorded = manifest.aliases.iter().map(|alias| (&alias.name, &alias.of));
-    let recorded: BTreeMap<&String, &String> = recorded.collect();
-    if recorded != derived.aliases.iter().collect() {
+    let alias = |alias: &AliasRecord| (derived.model(alias.source), alias.name.clone(), alias.of.clone());
+    let recorded: BTreeSet<(usize, String, String)> = manifest.aliases.iter().map(alias).collect();
+    if recorded != derived.aliases {
         level.differs(
             "aliases",
             format!("{} in the source, {} in the manifest", derived.aliases.len(), recorded.len()),
         );
     }
     let mut set = TensorSet::default();
-    let aliases = derived.aliases.iter().filter_map(|(name, of)| Some((name, derived.tensors.get(of)?)));
-    for (name, (dtype, shape, sha256)) in derived.tensors.iter().chain(aliases) {
+    let aliases = derived
+        .aliases
+        .iter()
+        .filter_map(|(model, name, of)| Some((name, derived.tensors.get(&(*model, of.clone()))?)));
+    let tensors = derived.tensors.iter().map(|((_, name), form)| (name, form));
+    for (name, (dtype, shape, sha256)) in tensors.chain(aliases) {
         set.add(name, dtype, shape, sha256);
     }
     let (got, recorded) = (set.digest(), &manifest.digests.tensor_set);

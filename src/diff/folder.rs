@@ -12,7 +12,7 @@ use crate::bytes::{FileSource, folder_of};
 use crate::checkpoint::{self, OpenOptions, Opened};
 use crate::container::{Format, detect};
 use crate::error::{Error, ErrorKind};
-use crate::folder::{is_of_ranks, open_one, open_set, preferred};
+use crate::folder::{self, has_ranks, is_of_ranks, open_one, open_set, preferred};
 use crate::hub::{self, Index, WeightSet};
 
 /// What is read as one: files, or a model that is open.
@@ -34,6 +34,9 @@ pub(super) fn find(path: &Path, options: &OpenOptions) -> Result<Vec<Found>, Dif
     if !path.is_dir() {
         return Ok(vec![Found { prefix: String::new(), what: named(path, options)? }]);
     }
+    if let Some(ranks) = ranks(path, options)? {
+        return Ok(ranks);
+    }
     let below = hub::folders(path).map_err(|error| Error::new(path, checkpoint::Error::Io(error)))?;
     let is_whole = |folder: &String| !folder.is_empty();
     if !below.iter().any(is_whole) {
@@ -41,6 +44,34 @@ pub(super) fn find(path: &Path, options: &OpenOptions) -> Result<Vec<Found>, Dif
     }
     let folder = |prefix: String| Ok(Found { what: held(&path.join(&prefix), options)?, prefix });
     below.into_iter().map(folder).collect()
+}
+
+/// The ranks of a folder that cannot be merged, or the files that they were converted to.
+fn ranks(path: &Path, options: &OpenOptions) -> Result<Option<Vec<Found>>, DiffError> {
+    let io = |error| Error::new(path, checkpoint::Error::Io(error));
+    let mut converted = BTreeSet::new();
+    for entry in std::fs::read_dir(path).map_err(io)? {
+        let name = entry.map_err(io)?.file_name().into_string().unwrap_or_default();
+        let stem = name.strip_suffix(".safetensors").filter(|stem| checkpoint::is_name_of_rank(stem));
+        converted.extend(stem.map(str::to_owned));
+    }
+    let prefix = |stem: &str| format!("{stem}/");
+    if !converted.is_empty() {
+        let file = |stem: &String| {
+            let name = format!("{stem}.safetensors");
+            Found { prefix: prefix(stem), what: What::Files(vec![(path.join(&name), name)], None) }
+        };
+        return Ok(Some(converted.iter().map(file).collect()));
+    }
+    if !has_ranks(path) {
+        return Ok(None);
+    }
+    let models = folder::open(path, options, &mut |_, _| Ok(()))?.models.into_iter();
+    let rank = |model: folder::Model| Found {
+        prefix: prefix(&model.set.stem),
+        what: What::Model(Box::new(model.opened)),
+    };
+    Ok(Some(models.map(rank).collect()))
 }
 
 /// The files that a named file stands for: itself, or the shards of an index.

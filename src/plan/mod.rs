@@ -317,6 +317,11 @@ fn name_notes(planned: &[Planned], tensors: &[Tensor], options: &Options) -> Vec
         let carries = |prefix: &&str| planned.iter().all(|tensor| tensor.name.starts_with(*prefix));
         notes.extend(names::WRAPPERS.iter().copied().find(carries).map(Note::Prefix));
     }
+    // torch/distributed/fsdp/_flat_param.py; `flat_param` before torch 2.1.
+    let last = |planned: &Planned| planned.name.rsplit('.').next().map(str::to_owned);
+    let is_flat = |planned: &&Planned| matches!(last(planned).as_deref(), Some("_flat_param" | "flat_param"));
+    let flat = crate::bytes::length(planned.iter().filter(is_flat).count());
+    notes.extend((flat > 0).then_some(Note::Flat { tensors: flat }));
     let (sign, prefix) = writers::LIT_EMA;
     if planned.iter().any(|tensor| tensor.name == sign) {
         let averaged = planned.iter().filter(|tensor| tensor.name.starts_with(prefix));

@@ -64,6 +64,11 @@ pub enum Note {
     },
     /// `--dtype` was given and no tensor needs it.
     NothingToCast(Dtype),
+    /// Flat parameters of FSDP: all those of a module in a row, of which the file says neither names nor shapes.
+    Flat {
+        /// How many.
+        tensors: u64,
+    },
     /// The arrays are part of objects of a library, which safetensors cannot give back.
     ArraysOnly(&'static str),
 }
@@ -125,6 +130,12 @@ impl fmt::Display for Note {
             Self::ArraysOnly(library) => {
                 write!(f, "safetensors holds arrays only and cannot rebuild an object of {library}")
             }
+            Self::Flat { tensors } => write!(
+                f,
+                "{} of FSDP: each holds the parameters of a module in a row, and only the model's code knows which; \
+                 save with SHARDED_STATE_DICT or FULL_STATE_DICT for one tensor a parameter",
+                Count(*tensors, "flat parameter")
+            ),
             Self::NothingToCast(dtype) => write!(f, "--dtype {dtype}: no tensor to cast"),
         }
     }

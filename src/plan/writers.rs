@@ -91,6 +91,27 @@ pub(super) const WRITERS: &[Writer] = &[
         needs: &["cfg", "args", "task_state"],
         ..ROW
     },
+    // megatron/training/checkpointing.py: the model is built from `args`.
+    Writer {
+        name: "Megatron-LM",
+        keys: &[&["model"], &["args"], &["checkpoint_version"]],
+        takes: &[take(&["model"])],
+        needs: &["args"],
+        ..ROW
+    },
+    // The same with a virtual pipeline: one rank has several stages.
+    Writer {
+        name: "Megatron-LM",
+        keys: &[&["model0"], &["model1"], &["args"], &["checkpoint_version"]],
+        takes: &[
+            under("model0", &["model0"]),
+            under("model1", &["model1"]),
+            under("model2", &["model2"]),
+            under("model3", &["model3"]),
+        ],
+        needs: &["args"],
+        ..ROW
+    },
     // The generator is a module of the model, saved apart; OpenNMT-py's safetensors loader asks for `generator.weight`.
     Writer {
         name: "OpenNMT",

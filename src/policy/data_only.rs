@@ -104,6 +104,10 @@ pub(super) const DATA_ONLY: &[(&str, &[&str])] = &[
     ("torch.nn.backends.thnn", &["_get_thnn_function_backend"]),
     ("torch.distributed.fsdp.api", &["ShardingStrategy", "StateDictType", "BackwardPrefetch"]),
     ("torch.distributed.checkpoint.metadata", &["_MEM_FORMAT_ENCODING"]),
+    // An enumeration in the plans that Megatron-LM keeps in its metadata.
+    ("torch.distributed.checkpoint.planner", &["WriteItemType"]),
+    // A named tuple, in the specification of a `DTensor` of torch 2.1.
+    ("torch.fx.passes.shape_prop", &["TensorMetadata"]),
     ("torch.distributed._shard.checkpoint.metadata", &["MEM_FORMAT_ENCODING"]),
     ("torch.distributed._shard.sharded_tensor.metadata", &["MEM_FORMAT_ENCODING"]),
     (

@@ -17,12 +17,14 @@ use crate::values::Values;
 
 use super::allow::{Callable, allow};
 use super::array::Array;
+use super::distributed::Shard;
 use super::error::{Error, ErrorKind};
 use super::paddle::Joined;
 use super::torch::only_state;
 
 /// What a pickle is rebuilt from besides its graph.
 #[derive(Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Context<'a> {
     /// The stream that the pickle was read from; its embedded data lies there.
     pub stream: StreamId,
@@ -38,6 +40,8 @@ pub struct Context<'a> {
     pub paddle_bf16: bool,
     /// Whether the values that are no tensors are kept, and not only counted.
     pub values: bool,
+    /// Whether tensors that are spread over ranks are noted as [`Rebuilt::shards`], and not refused.
+    pub shards: bool,
     /// What values hold that are checkpoints themselves, such as the bytes that `torch.save` wrote to a buffer.
     pub nested: Option<&'a HashMap<NodeId, Rebuilt>>,
 }
@@ -53,6 +57,7 @@ impl<'a> Context<'a> {
             companions: None,
             paddle_bf16: false,
             values: false,
+            shards: false,
             nested: None,
         }
     }
@@ -75,6 +80,8 @@ pub struct Rebuilt {
     pub storages: Vec<Storage>,
     /// The values of each pickle, where they are kept.
     pub values: Vec<Values>,
+    /// Tensors of which it has parts, where these are wanted.
+    pub shards: Vec<Shard>,
 }
 
 /// Runs of bytes one behind the other; spans lie inside their streams, because views of them were proven.
@@ -131,6 +138,8 @@ pub(super) struct Builder<'a> {
     pub(super) joined: Option<Joined>,
     /// Streams that are put together of pieces once the arena is one.
     joins: Vec<(StreamId, Vec<Piece>)>,
+    /// The ranks of each mesh that was met.
+    pub(super) meshes: HashMap<NodeId, Option<TensorId>>,
 }
 
 /// A run of a stream.
@@ -152,6 +161,7 @@ impl<'a> Builder<'a> {
             decoded: HashMap::new(),
             joined: None,
             joins: Vec::new(),
+            meshes: HashMap::new(),
             arena_stream,
             embedded: HashMap::new(),
             purse: super::integers::Purse::default(),

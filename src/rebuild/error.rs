@@ -121,6 +121,9 @@ pub enum ErrorKind {
     /// The data of a tensor could not be read.
     #[error(transparent)]
     Read(std::sync::Arc<tensor::ReadError>),
+    /// A shard of a tensor that is spread over ranks, in a file that is read by itself.
+    #[error("one rank's part of a tensor, the rest of which is in the files of the other ranks")]
+    Shard,
     /// A recognised kind of tensor that cannot be converted.
     #[error("{0} cannot be converted")]
     Unsupported(&'static str),

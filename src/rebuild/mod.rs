@@ -30,6 +30,7 @@ mod walk;
 pub use allow::{Callable, allow, dtype as torch_dtype};
 pub use array::{Array, array};
 pub use builder::{Context, Rebuilt};
+pub use distributed::{Shard, ShardForm};
 pub use error::{Error, ErrorKind};
 pub use graft::{at, graft_tree};
 pub use joblib::{Companion, CompanionForm, Raw, companions, raw};

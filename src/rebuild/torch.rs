@@ -333,7 +333,7 @@ impl<'a> Builder<'a> {
         match made.unwrap_or_else(|| Err(self.wrong(*function, 0, "a rebuilding function")))? {
             Made::Shell(_) if self.is_distributed(*class) => self.distributed(*inner_args, *state, depth),
             Made::Shell(shell) => self
-                .sharded(*class, *state, depth)
+                .sharded(*class, (*inner_args, *state), depth)
                 .unwrap_or_else(|| Ok(with_attributes(Made::Shell(shell), Some(*state)))),
             // Its state repeats the parts under private names.
             Made::Parts(parts) if callable == Callable::Jagged => Ok(Made::Parts(parts)),

@@ -33,7 +33,8 @@ impl Region {
         self.start.get(dimension).copied().unwrap_or(0)
     }
 
-    fn fits(&self, shape: &[u64]) -> bool {
+    /// Whether it lies inside a tensor of this shape, of as many dimensions.
+    pub fn is_inside(&self, shape: &[u64]) -> bool {
         self.start
             .iter()
             .zip(&self.size)
@@ -123,7 +124,7 @@ pub(super) fn prove(shape: &[u64], regions: &[&Region]) -> Result<(), TilingErro
         if region.start.len() != shape.len() || region.size.len() != shape.len() {
             return Err(TilingError::Rank { piece, found: region.start.len(), expected: shape.len() });
         }
-        if !region.fits(shape) {
+        if !region.is_inside(shape) {
             let (start, size) = (region.start.clone(), region.size.clone());
             return Err(TilingError::Outside { piece, start, size, shape: shape.into() });
         }

@@ -114,6 +114,13 @@ impl Tree {
         id
     }
 
+    /// Says which tensor a place holds.
+    pub(crate) fn set_tensor(&mut self, id: EntryId, tensor: TensorId) {
+        if let Some(entry) = self.entries.get_mut(id.index()) {
+            entry.kind = Kind::Leaf(Leaf::Tensor(tensor));
+        }
+    }
+
     /// The handle that the next place will have.
     pub(crate) fn next(&self) -> EntryId {
         EntryId(u32::try_from(self.entries.len()).unwrap_or(u32::MAX))

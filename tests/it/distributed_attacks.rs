@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::distributed::{distributed, open};
 
 /// A copy of a fixture.
-fn copy(name: &str) -> TempDir {
+pub(crate) fn copy(name: &str) -> TempDir {
     fn files(from: &Path, to: &Path) {
         fs::create_dir_all(to).unwrap();
         for entry in fs::read_dir(from).unwrap() {
@@ -28,7 +28,7 @@ fn copy(name: &str) -> TempDir {
     folder
 }
 
-fn refused(folder: &TempDir) -> Error {
+pub(crate) fn refused(folder: &TempDir) -> Error {
     let mut error = open(folder.path()).unwrap_err();
     while let Error::Inside { error: inner, .. } = error {
         error = *inner;

@@ -49,11 +49,13 @@ mod imports;
 mod join;
 #[cfg(feature = "keyless")]
 mod keyless;
+mod megatron;
 mod metadata;
 mod mutate;
 mod paddle;
 mod policy;
 mod policy_forms;
+mod ranks_attacks;
 mod rebuild_containers;
 mod rebuild_graphs;
 mod rebuild_modules;

@@ -130,7 +130,7 @@ impl Metadata {
                 continue;
             }
             let path = paths.get(&name).cloned();
-            let path = path.unwrap_or_else(|| vec![Step::Key(name.clone())]);
+            let path = path.unwrap_or_else(|| unplanned(&name));
             self.by_name.insert(name.clone(), self.items.len());
             self.items.push(Item { name, path, what });
         }
@@ -174,6 +174,17 @@ impl Item {
             }
             _ => Err(Error::Ranks { name: self.name.clone() }),
         }
+    }
+}
+
+/// The path of a name that the writer gives none for. Megatron's `torch_dist` has plain names, those of the optimizer among
+/// them: `optimizer.state.exp_avg.decoder.…`, `chained_0.optimizer.state.…`.
+fn unplanned(name: &str) -> Vec<Step> {
+    match name.split_once("optimizer.") {
+        Some((before, after)) if before.is_empty() || before.starts_with("chained_") => {
+            vec![Step::Key("optimizer".into()), Step::Key(format!("{before}{after}").into())]
+        }
+        _ => vec![Step::Key(name.into())],
     }
 }
 

@@ -22,7 +22,7 @@ use crate::tensor::{Leaf, Piece, Step, StreamId, Streams};
 
 use super::folder::{Folder, FolderError, Held, Merge};
 use super::run::{judge_bystander, run};
-use super::{Error, OpenOptions, Opened, Source, SourceFile};
+use super::{Error, OpenOptions, Opened, Source, SourceFile, megatron};
 
 use entries::{Entries, Entry, What as Read};
 use metadata::{Metadata, What};
@@ -37,8 +37,10 @@ pub(super) fn is_here(folder: &Folder) -> bool {
     base(folder).is_some()
 }
 
-fn base(folder: &Folder) -> Option<&'static str> {
-    BELOW.iter().copied().find(|below| is_at(folder, below))
+/// The folder that it is in: this one, one of Accelerate's, or that of Megatron's last save.
+fn base(folder: &Folder) -> Option<String> {
+    let below = BELOW.iter().map(|below| (*below).to_owned());
+    below.chain(megatron::last_save(folder).ok().flatten()).find(|below| is_at(folder, below))
 }
 
 /// Whether such a checkpoint is in a folder below, whose path ends in a slash.
@@ -63,7 +65,7 @@ fn metadata_files(folder: &Folder, below: &str) -> Vec<String> {
 /// # Errors
 /// What is not as torch writes it, files that are missing or cut off, chunks that do not tile their tensor.
 pub(super) fn open(folder: &Folder, options: &OpenOptions) -> Result<Opened, Error> {
-    open_at(folder, base(folder).unwrap_or_default(), options)
+    open_at(folder, &base(folder).unwrap_or_default(), options)
 }
 
 /// Opens the checkpoint in a folder below.

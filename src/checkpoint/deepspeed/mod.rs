@@ -5,6 +5,7 @@
 //! global_step2/mp_rank_00_model_states.pt           the module; shapes and names of parameters (stage 0 to 2)
 //! global_step2/zero_pp_rank_0_mp_rank_00_model_states.pt                            the same by each rank (stage 3)
 //! global_step2/[bf16_]zero_pp_rank_0_mp_rank_00_optim_states.pt                     master weights of each rank
+//! global_step2_universal/zero/NAME/fp32.pt          the same of each parameter: see `universal`
 //! ```
 //!
 //! The weights are those of `zero_to_fp32.py`, to the bit: the fp32 master weights of trained parameters, put together from
@@ -12,15 +13,16 @@
 
 mod partitions;
 mod states;
+mod universal;
 
-use crate::bytes::{Span, read_vec};
-use crate::tensor::Step;
+use crate::tensor::{Step, TensorId};
 
-use super::folder::{Folder, FolderError, Merge, RankFile};
+use super::folder::{Folder, FolderError, Merge, RankFile, said};
 use super::{Error, OpenOptions, Opened};
 
 use partitions::Flat;
-use states::{ModelStates, OptimStates};
+use states::{ModelStates, OptimStates, Shaped};
+use universal::Universal;
 
 const LATEST: &str = "latest";
 const MODEL: &str = "_model_states.pt";
@@ -37,7 +39,13 @@ const FOREIGN: &[(&str, &str)] = &[
 /// Whether a folder is such a checkpoint, or holds the folder of one save and the file that names the last.
 pub(super) fn is_here(folder: &Folder) -> bool {
     let below = |name: &str| name.ends_with(MODEL) && name.matches('/').count() == 1;
-    folder.beside("").any(|name| name.ends_with(MODEL)) || folder.has(LATEST) && folder.files().any(below)
+    let latest = folder.has(LATEST) || folder.has(universal::LATEST);
+    is_save(folder) || latest && folder.files().any(below)
+}
+
+/// Whether a folder is that of one save.
+fn is_save(folder: &Folder) -> bool {
+    folder.beside("").any(|name| name.ends_with(MODEL)) || universal::is_at(folder, "")
 }
 
 /// Opens the last save of a folder.
@@ -45,8 +53,7 @@ pub(super) fn is_here(folder: &Folder) -> bool {
 /// # Errors
 /// Files that are missing or do not fit together; forms that need the model to be merged.
 pub(super) fn open(folder: &Folder, options: &OpenOptions) -> Result<Opened, Error> {
-    let below =
-        if folder.beside("").any(|name| name.ends_with(MODEL)) { String::new() } else { latest(folder)? };
+    let below = if is_save(folder) { String::new() } else { latest(folder)? };
     let mut names: Vec<&str> = folder.beside(&below).collect();
     names.sort_by_cached_key(|name| natural(name));
     let foreign = FOREIGN.iter().find(|(part, _)| names.iter().any(|name| name.contains(part)));
@@ -57,31 +64,60 @@ pub(super) fn open(folder: &Folder, options: &OpenOptions) -> Result<Opened, Err
         names.iter().filter(|name| name.ends_with(suffix)).map(|name| format!("{below}{name}")).collect()
     };
     let mut merge = Merge::new(&options.limits);
-    let models = read_models(folder, &ending(MODEL), &mut merge, options)?;
+    let (model_files, optims) = (ending(MODEL), ending(OPTIM));
+    let models = read_models(folder, &model_files, &mut merge, options)?;
+    if universal::is_at(folder, &below) {
+        let is_sharded = model_files.iter().any(|path| path.contains("zero_pp_rank_"));
+        let universal = Universal::read(folder, &below, &models, is_sharded, &mut merge, options)?;
+        with_zero(&models, &Master::Universal(universal), &mut merge)?;
+        return Ok(merge.finish());
+    }
     let Some(first) = models.first() else {
         return Err(FolderError::missing(&format!("{below}*{MODEL}")).into());
     };
-    let optims = ending(OPTIM);
     if optims.is_empty() {
         without_zero(first, models.len(), &mut merge)?;
     } else {
         let flat = read_optims(folder, &optims, &mut merge, options)?;
-        with_zero(&models, &flat, &mut merge)?;
+        with_zero(&models, &Master::Flat(flat), &mut merge)?;
     }
     Ok(merge.finish())
 }
 
+/// Where the master weights of trained parameters are.
+enum Master {
+    Flat(Flat),
+    Universal(Universal),
+}
+
+impl Master {
+    /// Whether each rank has a part of every parameter, and a file of model states.
+    fn is_sharded(&self) -> bool {
+        match self {
+            Self::Flat(flat) => flat.is_sharded(),
+            Self::Universal(universal) => universal.is_sharded,
+        }
+    }
+
+    fn parameters(
+        &self,
+        groups: &[Vec<Shaped>],
+        merge: &mut Merge<'_>,
+    ) -> Result<Vec<(Box<str>, TensorId)>, Error> {
+        match self {
+            Self::Flat(flat) => flat.parameters(groups, merge),
+            Self::Universal(universal) => universal.parameters(groups, merge),
+        }
+    }
+}
+
 /// The folder of the last save, with a slash.
 fn latest(folder: &Folder) -> Result<String, Error> {
-    /// A tag is `global_step` and a number, or what the user called it.
-    const LONGEST: u64 = 1024;
-    let source = folder.source(LATEST)?;
-    let text = read_vec(&*source, Span::between(0, source.size().min(LONGEST)))?;
-    let text = String::from_utf8_lossy(&text);
-    let tag = text.trim();
+    let file = if folder.has(LATEST) { LATEST } else { universal::LATEST };
+    let tag = said(folder, file)?;
     let below = format!("{tag}/");
     if tag.is_empty() || tag.contains('/') || folder.beside(&below).next().is_none() {
-        return Err(FolderError::Tag { file: LATEST.into(), name: tag.into() }.into());
+        return Err(FolderError::Tag { file: file.into(), name: tag.into() }.into());
     }
     Ok(below)
 }
@@ -142,10 +178,14 @@ fn without_zero(first: &ModelStates, files: usize, merge: &mut Merge<'_>) -> Res
 }
 
 /// Buffers, frozen parameters, trained parameters, and further names of parameters.
-fn with_zero(models: &[ModelStates], flat: &Flat, merge: &mut Merge<'_>) -> Result<(), Error> {
+fn with_zero(models: &[ModelStates], master: &Master, merge: &mut Merge<'_>) -> Result<(), Error> {
     let Some(first) = models.first() else { return Ok(()) };
     let found = crate::bytes::length(models.len());
-    let expected = if flat.is_sharded() { flat.ranks() } else { 1 };
+    let expected = match master {
+        Master::Flat(flat) if flat.is_sharded() => flat.ranks(),
+        Master::Universal(universal) if universal.is_sharded => found,
+        _ => 1,
+    };
     if found != expected {
         return Err(FolderError::Count { suffix: MODEL, expected, found }.into());
     }
@@ -160,9 +200,9 @@ fn with_zero(models: &[ModelStates], flat: &Flat, merge: &mut Merge<'_>) -> Resu
         name(buffer, merge.singles(buffer, *tensor)?);
     }
     for (parameter, shape) in &first.frozen {
-        name(parameter, partitions::frozen(parameter, shape, models, flat, merge)?);
+        name(parameter, partitions::frozen(parameter, shape, models, master.is_sharded(), merge)?);
     }
-    for (parameter, tensor) in flat.parameters(&first.groups, merge)? {
+    for (parameter, tensor) in master.parameters(&first.groups, merge)? {
         name(&parameter, tensor);
     }
     for (further, of) in &first.shared {

@@ -170,12 +170,12 @@ pub(super) fn frozen(
     name: &str,
     shape: &[u64],
     models: &[ModelStates],
-    flat: &Flat,
+    is_sharded: bool,
     merge: &mut Merge<'_>,
 ) -> Result<TensorId, Error> {
     let missing = || FolderError::NotStored { name: name.into() };
     let fragment = |model: &ModelStates| model.fragments.get(name).copied().ok_or_else(missing);
-    if !flat.is_sharded() {
+    if !is_sharded {
         return Ok(fragment(models.first().ok_or_else(missing)?)?);
     }
     let mut left = count(name, shape)?;

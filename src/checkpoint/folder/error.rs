@@ -62,6 +62,48 @@ pub enum FolderError {
         /// Name in the checkpoint.
         name: Box<str>,
     },
+    /// More files than ranks: one is left from another save.
+    #[error("{}: {expected} ranks by the names of the files, {found} found", pattern.escape_debug())]
+    World {
+        /// What they are called, with a star for the number.
+        pattern: Box<str>,
+        /// How many there are to be.
+        expected: u64,
+        /// How many there are.
+        found: u64,
+    },
+    /// Two files of which one stands in the place of another rank's.
+    #[error("{} and {} are both of rank {rank:?}: one is a copy, in the place of another", first.escape_debug(), second.escape_debug())]
+    SameRank {
+        /// One file.
+        first: Box<str>,
+        /// The other.
+        second: Box<str>,
+        /// The rank, along each dimension of its mesh.
+        rank: Box<[u64]>,
+    },
+    /// A rank whose part of a tensor is in none of the files.
+    #[error("{name:?}: no file of rank {rank:?} of {mesh:?} is in the folder")]
+    NoRank {
+        /// Name of the tensor.
+        name: Box<str>,
+        /// The rank, along each dimension of its mesh.
+        rank: Box<[u64]>,
+        /// Sizes of the mesh.
+        mesh: Box<[u64]>,
+    },
+    /// Two files that say different things of what has to be the same in both.
+    #[error("{name:?}: {what} is not the same in {} and {}", first.escape_debug(), second.escape_debug())]
+    Differ {
+        /// Name in the checkpoint.
+        name: Box<str>,
+        /// What has to be the same.
+        what: &'static str,
+        /// One file.
+        first: Box<str>,
+        /// The other.
+        second: Box<str>,
+    },
     /// A name in a file of the checkpoint that is no file name.
     #[error("{}: {name:?} is no name of a folder beside it", file.escape_debug())]
     Tag {

@@ -134,6 +134,33 @@ impl<'a> Merge<'a> {
             .map_err(|error| Error::Tensor { name: name.into(), error })
     }
 
+    /// A box of a tensor: from its first index in each dimension, so many.
+    ///
+    /// # Errors
+    /// A box that is not inside of it.
+    pub(in crate::checkpoint) fn narrow(
+        &self,
+        name: &str,
+        whole: &View,
+        within: &Region,
+    ) -> Result<View, Error> {
+        let no_tensor = || FolderError::NoTensor { name: name.into() };
+        let storage = self.storages.get(whole.storage().index()).ok_or_else(no_tensor)?;
+        let mut steps = within.start.iter().zip(whole.strides());
+        let offset =
+            steps.try_fold(whole.offset(), |at, (start, stride)| at.checked_add(start.checked_mul(*stride)?));
+        let signed = |numbers: &[u64]| numbers.iter().map(|n| i64::try_from(*n).ok()).collect::<Option<_>>();
+        let offset = offset.and_then(|offset| i64::try_from(offset).ok());
+        let fits = within.size.len() == whole.rank() && within.is_inside(whole.shape());
+        let sizes = signed(&within.size).zip(signed(whole.strides())).zip(offset).filter(|_| fits);
+        let ((shape, strides), offset) = sizes.ok_or_else(no_tensor)?;
+        let (dtype, family) = (whole.dtype(), whole.family());
+        let (negated, conjugated) = (whole.negated(), whole.conjugated());
+        let spec = ViewSpec { dtype, family, offset, shape, strides, negated, conjugated };
+        View::new(whole.storage(), storage, &spec, self.limits)
+            .map_err(|error| Error::Tensor { name: name.into(), error })
+    }
+
     /// A tensor whose elements, one after the other, are cut into these runs.
     ///
     /// # Errors
@@ -264,20 +291,8 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// The bytes of a part by themselves.
     fn fragment(&self, piece: &Piece) -> Option<Fragment> {
-        let storage = self.storages.get(piece.view.storage().index())?;
-        let Place::Stored { stream, span } = storage.place else { return None };
-        let (source, view) = (self.streams.shared(stream)?, &piece.view);
-        let as_it_is = view.is_contiguous() && !storage.big_endian && !view.negated() && !view.conjugated();
-        let source: Source = if as_it_is {
-            let start = view.offset().checked_mul(view.dtype().size())?;
-            // An empty view may lie anywhere.
-            let start = if view.is_empty() { 0 } else { start };
-            Arc::new(Part::new(source, span.sub(start, view.nbytes())?)?)
-        } else {
-            Arc::new(Gathered::new(source, storage, view.clone())?)
-        };
+        let source = bytes_of(&self.streams, &self.storages, &piece.view)?;
         Some(Fragment { source, region: region(piece) })
     }
 
@@ -316,7 +331,8 @@ impl<'a> Merge<'a> {
             values.extend(held.values.into_iter().map(|values| values.moved(&ids)));
         }
         let Self { files, strays, streams, storages, tensors, .. } = self;
-        let opened = Opened::merged(files, strays, streams, Rebuilt { tree, tensors, storages, values });
+        let rebuilt = Rebuilt { tree, tensors, storages, values, ..Rebuilt::default() };
+        let opened = Opened::merged(files, strays, streams, rebuilt);
         Opened { parts, ..opened }
     }
 
@@ -329,6 +345,31 @@ impl<'a> Merge<'a> {
         });
         views.map(View::storage).collect()
     }
+
+    /// As [`Self::finish`], with a tree of its own, and where in it the places of each file begin.
+    pub(in crate::checkpoint) fn finish_as(self, held: Held, parts: Vec<(EntryId, usize)>) -> Opened {
+        let Held { tree, values } = held;
+        Opened { tree, values, parts, ..self.finish() }
+    }
+}
+
+/// The bytes of a view by themselves, in row-major order; `None` where they are compressed.
+pub(in crate::checkpoint) fn bytes_of(
+    streams: &Streams,
+    storages: &[Storage],
+    view: &View,
+) -> Option<Source> {
+    let storage = storages.get(view.storage().index())?;
+    let Place::Stored { stream, span } = storage.place else { return None };
+    let source = streams.shared(stream)?;
+    let as_it_is = view.is_contiguous() && !storage.big_endian && !view.negated() && !view.conjugated();
+    if !as_it_is {
+        return Some(Arc::new(Gathered::new(source, storage, view.clone())?));
+    }
+    let start = view.offset().checked_mul(view.dtype().size())?;
+    // An empty view may lie anywhere.
+    let start = if view.is_empty() { 0 } else { start };
+    Some(Arc::new(Part::new(source, span.sub(start, view.nbytes())?)?))
 }
 
 /// The same tree over tensors that follow `before` others.

@@ -5,6 +5,7 @@
 
 mod beside;
 mod error;
+mod grid;
 mod merge;
 mod places;
 mod plain;
@@ -14,13 +15,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::bytes::FileSource;
+use crate::bytes::{FileSource, Span, read_vec};
 use crate::limits::{LimitKind, check};
 
-use super::{Error, OpenOptions, Opened, Source, dcp, deepspeed};
+use super::{Error, OpenOptions, Opened, Source, dcp, deepspeed, megatron, ranks};
 
 pub use error::FolderError;
-pub(super) use merge::{Merge, contiguous};
+pub(super) use grid::places;
+pub(super) use merge::{Merge, bytes_of, contiguous};
 pub(super) use places::Held;
 pub(super) use plain::Plain;
 pub(super) use rank_file::RankFile;
@@ -29,28 +31,50 @@ pub(super) use rank_file::RankFile;
 struct Layout {
     /// What it is called.
     name: &'static str,
-    /// Whether a folder has it, by the names of its files.
+    /// Whether a folder has it, by the names of its files and what they begin with.
     has: fn(&Folder) -> bool,
-    open: fn(&Folder, &OpenOptions) -> Result<Opened, Error>,
+    open: fn(&Folder, &OpenOptions) -> Result<Vec<Named>, Error>,
 }
+
+/// A model of a folder, and what its files are to be called.
+pub type Named = (Box<str>, Opened);
+
+/// A checkpoint that is one model.
+fn one(opened: Opened) -> Vec<Named> {
+    vec![("model".into(), opened)]
+}
+
+/// The layout of which each rank is a model.
+pub(crate) const MEGATRON: &str = "megatron";
 
 /// Every layout, the most telling first.
 const LAYOUTS: &[Layout] = &[
-    Layout { name: "dcp", has: dcp::is_here, open: dcp::open },
-    Layout { name: "deepspeed", has: deepspeed::is_here, open: deepspeed::open },
+    Layout { name: "dcp", has: dcp::is_here, open: |folder, options| dcp::open(folder, options).map(one) },
+    Layout {
+        name: "deepspeed",
+        has: deepspeed::is_here,
+        open: |folder, options| deepspeed::open(folder, options).map(one),
+    },
+    Layout { name: MEGATRON, has: megatron::is_here, open: megatron::open },
+    Layout {
+        name: "ranks",
+        has: ranks::is_here,
+        open: |folder, options| ranks::open(folder, options).map(one),
+    },
 ];
 
-/// Opens a folder that is one checkpoint; `None` for any other folder.
+/// Opens a folder that is one checkpoint: its model, or one for each rank where ranks cannot be merged. Empty for any other
+/// folder.
 ///
 /// # Errors
 /// As [`open`](super::open); what does not fit together.
-pub fn open_folder(folder: &Folder, options: &OpenOptions) -> Result<Option<Opened>, Error> {
+pub fn open_folder(folder: &Folder, options: &OpenOptions) -> Result<Vec<Named>, Error> {
     let layout = LAYOUTS.iter().find(|layout| (layout.has)(folder));
-    let opened = layout.map(|layout| (layout.open)(folder, options)).transpose()?;
-    if let Some(opened) = opened.as_ref().filter(|_| options.strict) {
-        super::open::check_strict(opened)?;
+    let models = layout.map_or_else(|| Ok(Vec::new()), |layout| (layout.open)(folder, options))?;
+    if options.strict {
+        models.iter().try_for_each(|(_, opened)| super::open::check_strict(opened))?;
     }
-    Ok(opened)
+    Ok(models)
 }
 
 /// Folders below the one that is named: those of tags, iterations and ranks.
@@ -61,6 +85,15 @@ const DEPTH: usize = 3;
 pub struct Folder {
     root: PathBuf,
     files: BTreeMap<Box<str>, u64>,
+}
+
+/// What a small file says that names a folder beside it, such as that of the last save.
+pub(super) fn said(folder: &Folder, file: &str) -> Result<String, Error> {
+    /// A name is a word and a number, or what the user called it.
+    const LONGEST: u64 = 1024;
+    let source = folder.source(file)?;
+    let text = read_vec(&*source, Span::between(0, source.size().min(LONGEST)))?;
+    Ok(String::from_utf8_lossy(&text).trim().to_owned())
 }
 
 impl Folder {

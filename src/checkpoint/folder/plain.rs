@@ -32,7 +32,7 @@ impl<'a> Plain<'a> {
     }
 
     /// A state is a dictionary, or a pair of one and of what slots hold.
-    fn in_state(self, state: NodeId, name: &str) -> Option<NodeId> {
+    pub(in crate::checkpoint) fn in_state(self, state: NodeId, name: &str) -> Option<NodeId> {
         match self.graph.tuple(state) {
             Some(pair) => pair.iter().rev().find_map(|half| self.get(*half, name)),
             None => self.get(state, name),

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use crate::accounting::Accounting;
 use crate::container::{Archive, Format, TorchZip, detect};
 use crate::pickle::NodeId;
+use crate::rebuild::Shard;
 use crate::tensor::{EntryId, Kind, Leaf, Step, TensorId, Tree};
 use crate::values::Values;
 
@@ -18,6 +19,8 @@ pub(in crate::checkpoint) struct RankFile {
     ran: Ran,
     pub(in crate::checkpoint) tree: Tree,
     values: Vec<Values>,
+    /// Tensors of which it has parts, where these were asked for.
+    pub(in crate::checkpoint) shards: Vec<Shard>,
     /// What each place holds, by the last step to it.
     below: HashMap<(EntryId, Box<str>), EntryId>,
 }
@@ -52,6 +55,9 @@ impl RankFile {
         let torch = torch.ok_or(Error::Unsupported("a file of ranks without data.pkl"))?;
         let (ran, mut opened) = zip::read(&source, &torch, options)?;
         let file = opened.files.pop().unwrap_or_else(|| SourceFile::new("torch-zip", Accounting::default()));
+        let before = merge.tensors.len();
+        let shards = std::mem::take(&mut opened.shards).into_iter().map(|shard| shard.after(before));
+        let shards = shards.collect();
         let stream = merge.file(source, SourceFile { name: path.into(), ..file });
         let Held { tree, values } = merge.take(opened, (stream, 0), path, "");
         let mut below = HashMap::new();
@@ -60,7 +66,7 @@ impl RankFile {
             // A second one of the same text, of another type, is out of reach: no writer of ranks has such keys.
             below.entry((parent, entry.step.text().into())).or_insert(id);
         }
-        Ok(Self { path: path.into(), ran, tree, values, below })
+        Ok(Self { path: path.into(), ran, tree, values, shards, below })
     }
 
     /// The objects of its pickle.

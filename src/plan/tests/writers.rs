@@ -42,6 +42,31 @@ fn whisper_names_its_dimensions() {
 }
 
 #[test]
+fn megatron_names_its_arguments_and_keeps_the_stages_of_a_rank_apart() {
+    let optimizer = || Map(vec![("state", Map(vec![("0", T)]))]);
+    let rest = || vec![("args", V(9)), ("checkpoint_version", V(1)), ("optimizer", optimizer())];
+    let one = [vec![("model", linear())], rest()].concat();
+    let plan = auto(Map(one), "model", LINEAR);
+    assert!(said(&plan).contains("Megatron-LM also needs args"), "{}", said(&plan));
+    let stages = [vec![("model0", linear()), ("model1", linear())], rest()].concat();
+    let plan = planned(Map(stages), &Options::default()).unwrap();
+    let names: Vec<_> = plan.tensors.iter().map(|planned| planned.name.as_str()).collect();
+    let expected: Vec<String> = ["model0", "model1"]
+        .iter()
+        .flat_map(|stage| LINEAR.iter().map(move |name| format!("{stage}.{name}")))
+        .collect();
+    assert_eq!(names, expected);
+    assert_eq!(left(&plan), [triple("optimizer", 1, "optimizer state")]);
+}
+
+#[test]
+fn flat_parameters_are_said_to_be_what_they_are() {
+    let plan =
+        planned(Map(vec![("_flat_param", T), ("body.0._flat_param", T), ("steps", T)]), &Options::default());
+    assert!(plan.unwrap().notes.contains(&Note::Flat { tensors: 2 }));
+}
+
+#[test]
 fn esrgan_prefers_the_average_and_says_so() {
     let plan = auto(Map(vec![("params", linear()), ("params_ema", linear())]), "params_ema", LINEAR);
     assert_eq!(plan.notes[0].to_string(), "root: params_ema (also found: params, 2 tensors; --root params)");
