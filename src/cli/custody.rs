@@ -111,7 +111,21 @@ pub(crate) fn record_sums(args: &ConvertArgs, files: &[(PathBuf, String)]) -> Re
     };
     let exists = || output::Error { path: path.clone(), kind: output::ErrorKind::Exists };
     let text = merge_sums(&known, &named).ok_or_else(exists)?;
+    if args.resume {
+        remove_partial(folder);
+    }
     let staged = Staged::create(&path, true)?;
     staged.file().write_all(text.as_bytes()).map_err(write)?;
     staged.commit(true)
+}
+
+/// Removes the lists that interrupted runs were writing: a run that goes on ends in what one would have come to.
+fn remove_partial(folder: &Path) {
+    for entry in folder.read_dir().into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let rest = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_prefix(SUMS));
+        if rest.is_some_and(|rest| rest.starts_with('.') && rest.ends_with(".partial")) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::output::{Error, ErrorKind, Written, WrittenTensor};
 
 /// Name of the folder.
-pub(super) const FOLDER: &str = ".depickle.partial";
+const FOLDER: &str = ".depickle.partial";
 
 const STATE: &str = "state.jsonl";
 
@@ -152,6 +152,17 @@ impl Journal {
         Ok(journal)
     }
 
+    /// Whether an interrupted run left a record below `root`. The folder alone is what a run leaves that was interrupted
+    /// while it removed it, with everything done.
+    pub(super) fn is_left(root: &Path) -> bool {
+        let state = File::open(root.join(FOLDER).join(STATE));
+        let left = state.and_then(|state| read(&state)).is_ok_and(|known| known.key.is_some());
+        if !left {
+            let _ = std::fs::remove_dir(root.join(FOLDER));
+        }
+        left
+    }
+
     /// Forgets what is there and begins anew.
     fn reset(&mut self, key: &str) -> io::Result<()> {
         self.done.clear();
@@ -279,6 +290,18 @@ mod tests {
         assert!(other.done(1).is_none() && !other.place(1).exists());
         other.abandon(true);
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_folder_without_a_record_is_what_is_left_of_one_that_was_removed() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(!Journal::is_left(root.path()));
+        let journal = begin(root.path(), "a", false, false).unwrap();
+        assert!(Journal::is_left(root.path()));
+        drop(journal);
+        std::fs::remove_file(root.path().join(FOLDER).join(STATE)).unwrap();
+        assert!(!Journal::is_left(root.path()));
+        assert!(!root.path().join(FOLDER).exists());
     }
 
     #[test]

@@ -10,13 +10,14 @@ use crate::plan::Note;
 
 use super::Converted;
 use super::job::{Done, Job};
+use super::journal::Journal;
 use super::model::Model;
 use super::record::Record;
 
 impl Job<'_> {
     /// With `--resume`, what there is to say of a conversion that was not interrupted at all.
     pub(super) fn is_complete(&self) -> Option<Converted> {
-        if !self.options.resume || self.root.join(super::journal::FOLDER).exists() {
+        if !self.options.resume || Journal::is_left(self.root) {
             return None;
         }
         let text = std::fs::read(self.manifest.as_ref()?).ok()?;

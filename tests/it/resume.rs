@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use tempfile::TempDir;
 
@@ -158,6 +159,63 @@ fn finished_files_count_only_while_they_and_their_sources_are_what_they_were() {
         assert_eq!(depickle(folder.path(), &["convert", "in", "-o", "new"]).code, 0);
         assert_eq!(tree(&out), tree(&folder.path().join("new")), "{change}");
     }
+}
+
+/// Kills a conversion of a folder at moments that are spread over its length. `DEPICKLE_KILL_POINTS` says at how many:
+/// `tests/kill.py` does the same with folders of any size.
+#[cfg(unix)]
+fn killed_at_moments(source: &str) {
+    let points = std::env::var("DEPICKLE_KILL_POINTS").ok().and_then(|n| n.parse().ok()).unwrap_or(8_u32);
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(crate::fixtures_names::folder().join(source), folder.path().join("in"))
+        .unwrap();
+    let flags = ["--max-shard-size", "200", "--metadata"];
+    let run = |flags: &[&str]| start(folder.path(), flags);
+    let resumed = [&flags[..], &["--resume"]].concat();
+    let out = folder.path().join("out");
+    let begun = Instant::now();
+    assert!(run(&flags).wait().unwrap().success());
+    let length = begun.elapsed();
+    let expected = tree(&out);
+    assert!(expected.len() > 5, "{source}");
+    let mut killed = 0;
+    for point in 0..points {
+        fs::remove_dir_all(&out).unwrap();
+        let mut child = run(&flags);
+        std::thread::sleep(length * point / points);
+        child.kill().unwrap();
+        killed += u32::from(!child.wait().unwrap().success());
+        if out.join("manifest.json").exists() {
+            for path in expected.keys().filter(|path| !path.ends_with("SHA256SUMS")) {
+                assert_eq!(fs::read(out.join(path)).unwrap(), expected[path], "{source} {}", path.display());
+            }
+        }
+        assert!(run(&resumed).wait().unwrap().success(), "{source}, {point} of {points}");
+        assert_eq!(tree(&out), expected, "{source}, {point} of {points}");
+    }
+    assert!(killed > 0, "{source}");
+}
+
+#[cfg(unix)]
+#[test]
+fn folders_of_every_layout_end_in_the_same_tree_whenever_they_are_killed() {
+    for source in ["hf/gpt2", "distributed/dcp/fsdp2", "distributed/deepspeed/stage3_bf16"] {
+        killed_at_moments(source);
+    }
+}
+
+#[test]
+fn a_run_that_was_killed_with_everything_done_is_complete() {
+    let folder = model();
+    let out = folder.path().join("out");
+    resume(folder.path());
+    let expected = tree(&out);
+    // While it removed what it no longer needed, and while it listed its outputs.
+    fs::create_dir(out.join(STAGING)).unwrap();
+    fs::remove_file(out.join("SHA256SUMS")).unwrap();
+    fs::write(out.join(".SHA256SUMS.abc.partial"), "half").unwrap();
+    assert!(resume(folder.path()).err.contains("resumed: 8 of 8 files"));
+    assert_eq!(tree(&out), expected);
 }
 
 #[test]
