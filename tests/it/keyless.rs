@@ -255,3 +255,14 @@ fn keyless_signatures_are_checked_by_the_program() {
         assert_eq!(run(usage).code, 2, "{usage:?}");
     }
 }
+
+#[test]
+fn keyless_signatures_need_no_crate_that_speaks_to_a_network() {
+    // The names of all crates that any feature brings along.
+    let lock = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock")).unwrap();
+    let names: Vec<&str> = lock.lines().filter_map(|line| line.strip_prefix("name = ")).collect();
+    assert!(names.contains(&"\"sigstore-verify\""));
+    for name in ["tokio", "reqwest", "hyper", "rustls", "ureq", "curl", "mio", "socket2", "sigstore-tuf"] {
+        assert!(!names.contains(&format!("\"{name}\"").as_str()), "{name}");
+    }
+}
