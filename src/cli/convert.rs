@@ -140,9 +140,12 @@ pub(crate) fn open_options(trust: &TrustArgs) -> OpenOptions {
     }
 }
 
-/// Whether a conversion of a file would come as far as writing.
+/// Whether a conversion would come as far as writing.
 fn would_write(job: &Job, options: &Options) -> bool {
     let options = Options { dry_run: true, ..options.clone() };
+    if let Source::Checkpoint(folder) = &job.input.source {
+        return convert_folder(folder, &job.output, &options, &Silent).is_ok();
+    }
     let source = job.input.open(Path::new("")).ok();
     source.is_some_and(|source| {
         convert_source(&source, job.input.path(), &job.output, &options, &Silent).is_ok()

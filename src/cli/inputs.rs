@@ -19,7 +19,7 @@ const STDIN: &str = "stdin";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
     File(PathBuf),
-    /// A folder that is one checkpoint.
+    /// A folder that is one checkpoint, named or found in another.
     Checkpoint(PathBuf),
     Stdin,
     /// A folder, or a part of one, that cannot be listed.
@@ -108,7 +108,7 @@ pub(crate) fn find(named: &[PathBuf]) -> Result<Inputs, String> {
     find_with(named, |_| false, is_own)
 }
 
-/// As [`find`]; a folder that is named and is one checkpoint is an input itself.
+/// As [`find`]; a folder that is one checkpoint is an input itself, whether it is named or found.
 ///
 /// # Errors
 /// As [`find`].
@@ -142,7 +142,7 @@ fn find_with(
             Ok(there) if there.is_dir() && is_one(path) => {
                 inputs.all.push(Input::named(Source::Checkpoint(path.clone())));
             }
-            Ok(there) if there.is_dir() => walk(path, is_skipped, &mut inputs),
+            Ok(there) if there.is_dir() => walk(path, &is_one, is_skipped, &mut inputs),
             Ok(there) => {
                 check_regular(path, &there)?;
                 inputs.all.push(Input::named(Source::File(path.clone())));
@@ -162,25 +162,39 @@ fn check_regular(path: &Path, metadata: &Metadata) -> Result<(), String> {
     Err(format!("{}: not a regular file; pipe it to the input -", sanitize(&shown)))
 }
 
-/// Every regular file below a folder, by name. Links are not followed.
-fn walk(folder: &Path, is_skipped: fn(&DirEntry) -> bool, inputs: &mut Inputs) {
-    let walk = WalkDir::new(folder).sort_by_file_name();
-    for entry in walk.into_iter().filter_entry(|entry| !(entry.file_type().is_dir() && is_skipped(entry))) {
+/// Every regular file below a folder, by name, and every folder that is one checkpoint instead of what is in it. Links are
+/// not followed.
+fn walk(
+    folder: &Path,
+    is_one: &dyn Fn(&Path) -> bool,
+    is_skipped: fn(&DirEntry) -> bool,
+    inputs: &mut Inputs,
+) {
+    let below = |path: &Path| {
+        path.parent().and_then(|parent| parent.strip_prefix(folder).ok()).unwrap_or(Path::new("")).to_owned()
+    };
+    let walk = WalkDir::new(folder).sort_by_file_name().into_iter();
+    let mut walk = walk.filter_entry(|entry| !(entry.file_type().is_dir() && is_skipped(entry)));
+    while let Some(entry) = walk.next() {
         match entry {
-            Ok(entry) if entry.file_type().is_dir() => {}
+            Ok(entry) if entry.file_type().is_dir() => {
+                if entry.depth() > 0 && is_one(entry.path()) {
+                    let below = Some(below(entry.path()));
+                    inputs.all.push(Input { source: Source::Checkpoint(entry.into_path()), below });
+                    walk.skip_current_dir();
+                }
+            }
             Ok(entry) if !entry.file_type().is_file() || is_skipped(&entry) => {
                 inputs.skipped = inputs.skipped.saturating_add(1);
             }
             Ok(entry) => {
-                let parent = entry.path().parent().unwrap_or(folder);
-                let below = parent.strip_prefix(folder).unwrap_or(Path::new("")).to_owned();
-                inputs.all.push(Input { source: Source::File(entry.into_path()), below: Some(below) });
+                let below = Some(below(entry.path()));
+                inputs.all.push(Input { source: Source::File(entry.into_path()), below });
             }
             Err(error) => {
                 let path = error.path().unwrap_or(folder).to_owned();
                 let why = error.io_error().map_or_else(|| error.to_string(), ToString::to_string);
-                let below = Some(PathBuf::new());
-                inputs.all.push(Input { source: Source::Unlisted(path, why), below });
+                inputs.all.push(Input { source: Source::Unlisted(path, why), below: Some(PathBuf::new()) });
             }
         }
     }

@@ -42,7 +42,7 @@ impl Job {
 /// The manifest of a folder whose conversion is one checkpoint.
 const FOLDER_MANIFEST: &str = "manifest.json";
 
-/// Gives every input its output. `writes` says whether a file that was found in a folder would be written at all.
+/// Gives every input its output. `writes` says whether what was found in a folder would be written at all.
 ///
 /// # Errors
 /// What is wrong with the arguments, as a message.
@@ -136,7 +136,10 @@ impl<'a> Target<'a> {
                 Err(format!("{}: -o with a folder as the input is a folder, too", input.shown()))
             }
             Self::Folder(folder) if is_one => Ok(folder.to_path_buf()),
-            Self::Folder(folder) => Ok(folder.join(path.file_name().unwrap_or_default())),
+            Self::Folder(folder) => {
+                let below = input.below.as_deref().unwrap_or(Path::new(""));
+                Ok(folder.join(below).join(path.file_name().unwrap_or_default()))
+            }
             Self::Beside if is_in_cache(path) => Err(format!(
                 "{}: lies in a Hugging Face cache, which keeps its own files; give -o",
                 input.shown()

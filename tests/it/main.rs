@@ -45,6 +45,7 @@ mod expect;
 mod fixtures_names;
 mod folders;
 mod folders_read;
+mod folders_walked;
 mod imports;
 mod join;
 #[cfg(feature = "keyless")]
