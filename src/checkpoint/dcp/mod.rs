@@ -13,14 +13,15 @@ mod metadata;
 mod safetensors;
 mod spool;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::accounting::Accounting;
 use crate::bytes::Span;
 use crate::policy::Verdict;
-use crate::tensor::{Leaf, Piece, Step, StreamId, Streams};
+use crate::tensor::{Piece, Region, Step, StreamId, Streams, TensorId, View};
 
-use super::folder::{Folder, FolderError, Held, Merge};
+use super::folder::{Folder, FolderError, Merge};
+use super::ranks::Replica;
 use super::run::{judge_bystander, run};
 use super::{Error, OpenOptions, Opened, Source, SourceFile, megatron};
 
@@ -88,11 +89,13 @@ pub(super) fn open_at(folder: &Folder, below: &str, options: &OpenOptions) -> Re
     }
     let mut held = read_entries(folder, below, &metadata, &mut merge, options)?;
     let spare = held.split_off(metadata.items.len());
+    let doubled = metadata.spares.iter().filter(|spare| spare.copy_of.is_some());
+    let mut copies = Copies { of: doubled.map(|spare| &*spare.name).collect(), ..Copies::default() };
     for (item, held) in metadata.items.iter().zip(held) {
-        place(&mut merge, item, held)?;
+        place(&mut merge, item, held, &mut copies)?;
     }
     for (spare, held) in metadata.spares.iter().zip(spare) {
-        place_spare(&mut merge, spare, held)?;
+        place_spare(&mut merge, spare, held, &mut copies)?;
     }
     for name in folder.beside(below).filter(|name| name.ends_with(".distcp")) {
         let path = format!("{below}{name}");
@@ -100,7 +103,7 @@ pub(super) fn open_at(folder: &Folder, below: &str, options: &OpenOptions) -> Re
             merge.strays.push(format!("{}: no part of the checkpoint", path.escape_debug()));
         }
     }
-    Ok(merge.finish())
+    Ok(Opened { replicas: copies.replicas, ..merge.finish() })
 }
 
 fn read_metadata(
@@ -165,12 +168,32 @@ fn read_entries(
     Ok(held)
 }
 
+/// What several ranks wrote, which has to be the same.
+#[derive(Default)]
+struct Copies<'a> {
+    /// The names of which there are copies.
+    of: HashSet<&'a str>,
+    /// Of these the parts that are taken, and the tensors that they belong to.
+    kept: HashMap<(&'a str, Region), (TensorId, View)>,
+    replicas: Vec<Replica>,
+}
+
 /// Gives an item its place in the tree.
-fn place(merge: &mut Merge<'_>, item: &metadata::Item, held: Vec<Read>) -> Result<(), Error> {
+fn place<'a>(
+    merge: &mut Merge<'_>,
+    item: &'a metadata::Item,
+    held: Vec<Read>,
+    copies: &mut Copies<'a>,
+) -> Result<(), Error> {
     match &item.what {
         What::Tensor { dtype, shape, .. } => {
             let pieces: Vec<Piece> = held.into_iter().filter_map(Read::piece).collect();
+            let doubled = if copies.of.contains(&*item.name) { pieces.clone() } else { Vec::new() };
             let tensor = merge.assemble(&item.name, *dtype, shape, pieces)?;
+            let kept = doubled.into_iter().map(|Piece { view, start, size, .. }| {
+                ((&*item.name, Region { start, size }), (tensor, view))
+            });
+            copies.kept.extend(kept);
             merge.put(&item.path, tensor)
         }
         What::Object(_) => match held.into_iter().next() {
@@ -180,8 +203,14 @@ fn place(merge: &mut Merge<'_>, item: &metadata::Item, held: Vec<Read>) -> Resul
     }
 }
 
-/// Says of what no item needs that it is left out. A part without elements has nothing to leave out.
-fn place_spare(merge: &mut Merge<'_>, spare: &metadata::Spare, held: Vec<Read>) -> Result<(), Error> {
+/// Says of what no item needs that it is left out, or has to be the same as what is taken. A part without elements is
+/// neither.
+fn place_spare(
+    merge: &mut Merge<'_>,
+    spare: &metadata::Spare,
+    held: Vec<Read>,
+    copies: &mut Copies<'_>,
+) -> Result<(), Error> {
     let Some(held) = held.into_iter().next() else { return Ok(()) };
     let held = match held {
         Read::Piece(Piece { view, size, .. }) if *view.shape() != *size => {
@@ -190,8 +219,14 @@ fn place_spare(merge: &mut Merge<'_>, spare: &metadata::Spare, held: Vec<Read>) 
             return Err(FolderError::Part { name, found, dtype, expected: size, wanted: dtype }.into());
         }
         Read::Piece(piece) if piece.view.is_empty() => return Ok(()),
-        Read::Piece(piece) => {
-            Held::default().at_leaf(Leaf::LeftOut { reason: COPY.into(), bytes: piece.view.nbytes() })
+        Read::Piece(Piece { view, start, size, .. }) => {
+            let region = Region { start, size };
+            let Some((of, kept)) = copies.kept.get(&(&*spare.name, region)).cloned() else {
+                return Err(FolderError::Ranks { name: spare.name.clone() }.into());
+            };
+            let (kept, other) = ((merge.file_of(&kept), kept), (merge.file_of(&view), view));
+            copies.replicas.push(Replica { of, name: spare.name.clone(), kept, other });
+            return Ok(());
         }
         Read::Object(held) => {
             let leaf = merge.left_out(if spare.copy_of.is_some() { COPY } else { UNNAMED }, &held.tree);
@@ -205,5 +240,5 @@ fn place_spare(merge: &mut Merge<'_>, spare: &metadata::Spare, held: Vec<Read>) 
     Ok(merge.places.held(&path, held)?)
 }
 
-const COPY: &str = "another rank's copy, which was not compared";
+const COPY: &str = "another rank's object of this name";
 const UNNAMED: &str = "stored without a name in the state";

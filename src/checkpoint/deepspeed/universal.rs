@@ -63,6 +63,7 @@ impl Universal {
             let file = RankFile::open(folder, &path, merge, options)?;
             let tensor = file.tensor(&["param"]).or_else(|| file.tensor(&[]));
             parameters.insert(name.clone(), tensor.ok_or_else(|| file.lacks("param"))?);
+            merge.keep_beside(file.into_held());
         }
         let known = |name: &str| {
             let named = |(other, _): &(Box<str>, TensorId)| **other == *name;

@@ -284,6 +284,12 @@ impl<'a> Merge<'a> {
         Ok(self.tensor(Tensor { pieces: Some(pieces.into()), ..Tensor::new(view) }))
     }
 
+    /// Position of the file that a view lies in.
+    pub(in crate::checkpoint) fn file_of(&self, view: &View) -> usize {
+        let storage = self.storages.get(view.storage().index());
+        storage.map_or(0, |storage| self.streams.file_of(storage.place.stream()))
+    }
+
     fn stream_of(&self, view: &View) -> StreamId {
         match self.storages.get(view.storage().index()).map(|storage| storage.place) {
             Some(Place::Stored { stream, .. }) => stream,

@@ -12,12 +12,12 @@ use super::super::{Error, Opened};
 #[derive(Debug)]
 pub(in crate::checkpoint) struct Replica {
     /// The tensor that it belongs to.
-    pub(super) of: TensorId,
-    pub(super) name: Box<str>,
+    pub(in crate::checkpoint) of: TensorId,
+    pub(in crate::checkpoint) name: Box<str>,
     /// The view that is taken, and its file.
-    pub(super) kept: (usize, View),
+    pub(in crate::checkpoint) kept: (usize, View),
     /// What has to be the same.
-    pub(super) other: (usize, View),
+    pub(in crate::checkpoint) other: (usize, View),
 }
 
 impl Opened {
