@@ -80,6 +80,20 @@ fn missing_files_are_named() {
     assert!(matches!(refused(&folder), Error::Folder(FolderError::Tiling { .. })));
 }
 
+/// The part of a rank that has one entry is an archive like any other, and its tensor no whole one.
+#[test]
+fn parts_without_their_metadata_are_no_models() {
+    for name in ["dcp/mesh", "dcp/old_2_1"] {
+        let folder = copy(name);
+        fs::remove_file(folder.path().join(".metadata")).unwrap();
+        let error = refused(&folder);
+        assert!(
+            matches!(&error, Error::Folder(FolderError::Missing(path)) if &**path == ".metadata"),
+            "{error:?}"
+        );
+    }
+}
+
 #[test]
 fn files_that_are_cut_off_are_refused() {
     for name in ["dcp/mesh", "dcp/zstd", "dcp/plain"] {

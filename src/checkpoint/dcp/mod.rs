@@ -33,9 +33,14 @@ const METADATA: &str = ".metadata";
 /// Folders in which Accelerate keeps the weights of a model, beside others for its optimizer.
 const BELOW: &[&str] = &["", "pytorch_model_fsdp_0/", "pytorch_model_fsdp/"];
 
-/// Whether a folder is such a checkpoint, or one of a program that keeps its weights in one.
+/// Whether a folder is such a checkpoint, one of a program that keeps its weights in one, or what is left of one: the parts
+/// without their metadata are archives that another reader would take for models.
 pub(super) fn is_here(folder: &Folder) -> bool {
-    base(folder).is_some()
+    base(folder).is_some() || folder.beside("").any(is_part)
+}
+
+fn is_part(name: &str) -> bool {
+    name.ends_with(".distcp")
 }
 
 /// The folder that it is in: this one, one of Accelerate's, or that of Megatron's last save.
@@ -75,8 +80,11 @@ pub(super) fn open(folder: &Folder, options: &OpenOptions) -> Result<Opened, Err
 /// As [`open`].
 pub(super) fn open_at(folder: &Folder, below: &str, options: &OpenOptions) -> Result<Opened, Error> {
     let names = metadata_files(folder, below);
-    if names.is_empty() {
+    if names.is_empty() && safetensors::is_at(folder, below) {
         return safetensors::open_at(folder, below, options);
+    }
+    if names.is_empty() {
+        return Err(FolderError::missing(&format!("{below}{METADATA}")).into());
     }
     let mut metadata = Metadata::default();
     let mut merge = Merge::new(&options.limits);
@@ -97,7 +105,7 @@ pub(super) fn open_at(folder: &Folder, below: &str, options: &OpenOptions) -> Re
     for (spare, held) in metadata.spares.iter().zip(spare) {
         place_spare(&mut merge, spare, held, &mut copies)?;
     }
-    for name in folder.beside(below).filter(|name| name.ends_with(".distcp")) {
+    for name in folder.beside(below).filter(|name| is_part(name)) {
         let path = format!("{below}{name}");
         if !merge.files.iter().any(|file| *file.name == *path) {
             merge.strays.push(format!("{}: no part of the checkpoint", path.escape_debug()));
