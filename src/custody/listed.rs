@@ -23,24 +23,34 @@ pub(super) fn check_sums(at: &Path, manifest: &Manifest, report: &mut Report) ->
     let mut told = |mismatch: String| {
         report.mismatches.push(Check { level: "files", name: SUMS.to_owned(), mismatch: Some(mismatch) });
     };
-    let text = String::from_utf8(std::fs::read(&path)?);
-    let Some(sums) = text.ok().and_then(|text| read_sums(&text)) else {
-        told("is no list of digests".to_owned());
-        return Ok(());
-    };
     let own = FileSource::open(at)?;
     let own = digest_of(&own, Span::between(0, own.size()))?;
     let name = at.file_name().unwrap_or_default().to_string_lossy();
     let outputs = manifest.outputs.iter().map(|output| (&*output.path, &*output.sha256));
     let known: Vec<(&str, &str)> = outputs.chain([(&*name, &*own)]).collect();
-    for (name, digest) in &known {
-        match sums.get(*name) {
-            Some(listed) if listed != digest => told(format!("says {listed} of {name}, which is {digest}")),
-            _ => {}
+    let text = std::fs::read(&path)?;
+    let text = String::from_utf8_lossy(&text);
+    let Some(sums) = read_sums(&text) else {
+        // Others have lists of other forms, of files of their own.
+        if known.iter().any(|(name, digest)| text.contains(name) || text.contains(digest)) {
+            told("is no list of digests".to_owned());
         }
+        return Ok(());
+    };
+    let differing = known.iter().filter_map(|(name, digest)| {
+        let listed = sums.get(*name).filter(|listed| listed != digest)?;
+        Some(format!("says {listed} of {name}, which is {digest}"))
+    });
+    let differing: Vec<String> = differing.collect();
+    if !differing.is_empty() {
+        // A publisher's list may name a file of this name, and never the manifest.
+        differing.into_iter().filter(|_| sums.contains_key(&*name)).for_each(told);
+        return Ok(());
     }
-    // A list may be of some of the files, and of others that are gone. Both at once is a name that was changed.
-    if known.iter().all(|(name, _)| sums.contains_key(*name)) {
+    // A list may be of other files, and of files that are gone. One that has some of these, but not all, and others that are not
+    // there, has a name that was changed.
+    let listed = known.iter().filter(|(name, _)| sums.contains_key(*name)).count();
+    if listed == 0 || listed == known.len() {
         return Ok(());
     }
     let known: HashSet<&str> = known.into_iter().map(|(name, _)| name).collect();

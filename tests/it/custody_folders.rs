@@ -235,7 +235,12 @@ fn a_list_of_digests_beside_a_manifest_has_to_agree() {
         told(&good.replace("manifest.json", "manifest.jsom")),
         (1, "names manifest.jsom, which is not there".into())
     );
-    assert_eq!(told("words\n"), (1, "is no list of digests".into()));
+    assert_eq!(told(&good.replace("  manifest.json", " manifest.json")), (1, "is no list of digests".into()));
+    // A list of other files, in whatever form, says nothing of these.
+    let published = format!("{}  adapter_model.safetensors\n{}  x.bin\n", "0".repeat(64), "1".repeat(64));
+    assert_eq!(told(&published).0, 0);
+    assert_eq!(told("words\n").0, 0);
+    assert_eq!(told(&format!("{}  pytorch_model.bin\n", "0".repeat(64))).0, 0);
     // Others may list some of the files, and files of their own.
     fs::write(folder.path().join("out/notes.txt"), "words").unwrap();
     let own = format!("{}  notes.txt\n", "0".repeat(64));
