@@ -25,6 +25,6 @@ pub use script::{Classes, ScriptRecords};
 pub use storages::{Embedded, Numbered, ScriptClass, Storages};
 pub use torch_legacy::{MAGIC as LEGACY_MAGIC, TorchLegacy};
 pub use torch_tar::{Tar, TorchTar};
-pub use torch_zip::TorchZip;
+pub use torch_zip::{BOOKKEEPING, TorchZip};
 pub(crate) use zip::joined;
 pub use zip::{Archive, Member, Method, Stray};

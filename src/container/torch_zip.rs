@@ -101,25 +101,27 @@ impl TorchZip {
     }
 }
 
+/// Records of torch beside pickles and storages, below the prefix: a few letters or digits each.
+pub const BOOKKEEPING: &[&str] = &[
+    "version",
+    ".format_version",
+    ".storage_alignment",
+    "byteorder",
+    ".data/serialization_id",
+    ".data/version",
+    // torch.package
+    ".data/python_version",
+    // .pt2
+    "archive_format",
+    "archive_version",
+];
+
 /// Whether a member only describes the archive: versions, alignment, byte order, and torch's random id.
 pub(super) fn is_bookkeeping(member: &Member, prefix: &str) -> bool {
     /// The longest that torch writes is the id, of 40 digits.
     const LONGEST: u64 = 64;
-    const NAMES: &[&str] = &[
-        "version",
-        ".format_version",
-        ".storage_alignment",
-        "byteorder",
-        ".data/serialization_id",
-        ".data/version",
-        // torch.package
-        ".data/python_version",
-        // .pt2
-        "archive_format",
-        "archive_version",
-    ];
     let record = member.name.strip_prefix(prefix);
-    member.size <= LONGEST && record.is_some_and(|record| NAMES.contains(&record))
+    member.size <= LONGEST && record.is_some_and(|record| BOOKKEEPING.contains(&record))
 }
 
 /// What the member `byteorder` says, if there is one: archives without it are little-endian.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::accounting::Accounting;
 use crate::bytes::{Positioned, ReadAt, Span, read_vec};
 use crate::checkpoint::{expand_some, survey};
-use crate::container::{Archive, Error, ErrorKind, Member, Method, Package, Stray, joined};
+use crate::container::{Archive, BOOKKEEPING, Error, ErrorKind, Member, Method, Package, Stray, joined};
 use crate::tensor::{EntryId, Kind, Leaf};
 
 use super::blob::{Blob, Part, Role, part};
@@ -330,14 +330,6 @@ impl<'a> Layout<'a> {
     fn kind(&self, name: &str) -> Record {
         /// Folders of storages.
         const FOLDERS: &[&str] = &["data/", "constants/", "traced_inputs/"];
-        const BOOKKEEPING: &[&str] = &[
-            "version",
-            ".format_version",
-            ".storage_alignment",
-            "byteorder",
-            ".data/serialization_id",
-            ".data/version",
-        ];
         if self.package {
             return if name.strip_suffix(".storage").is_some() { Record::Storage } else { Record::Pickle };
         }
