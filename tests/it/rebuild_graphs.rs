@@ -16,7 +16,8 @@ fn t() -> Part {
 fn quick(what: impl FnOnce()) {
     let start = Instant::now();
     what();
-    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    // What repeats work takes hours; a loaded machine takes its time, too.
+    assert!(start.elapsed() < Duration::from_secs(200), "{:?}", start.elapsed());
 }
 
 #[test]
