@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::bytes::{Span, length, read_vec};
 use crate::container::{self, Embedded, ScriptClass, Storages};
 use crate::limits::{LimitKind, check};
-use crate::pickle::{Graph, Node, NodeId, Payload};
+use crate::pickle::{Call, Graph, Node, NodeId, Payload};
 use crate::rebuild::{Callable, callable, storage_named};
 use crate::tensor::{Storage, StreamId, Streams};
 
@@ -72,6 +72,15 @@ pub(super) fn find(ran: &Ran, streams: &mut Streams, options: &OpenOptions) -> R
     let graph = &ran.graph;
     let mut found = Found::default();
     for (id, call) in graph.calls() {
+        if is_of_numba(graph, call) {
+            let argument = graph.tuple(call.args).and_then(|args| args.first());
+            let bytes =
+                argument.map(|id| bytes_of(graph, *id, ran.stream(), streams, options)).transpose()?;
+            let (stream, span) = bytes
+                .flatten()
+                .ok_or(Error::Unsupported("a function embedded in another way than numba embeds it"))?;
+            judge_bystander(streams, stream, span, None, options)?;
+        }
         if callable(graph, call.callable) != Some(Callable::LoadFromBytes) {
             continue;
         }
@@ -94,6 +103,13 @@ pub(super) fn find(ran: &Ran, streams: &mut Streams, options: &OpenOptions) -> R
         found.by_node.insert(id.index(), Embedded { storage, dtype });
     }
     Ok(found)
+}
+
+/// Whether a call loads the functions that numba keeps as a pickle of their own.
+fn is_of_numba(graph: &Graph, call: &Call) -> bool {
+    graph.as_global(call.callable).is_some_and(|global| {
+        (&*global.module, &*global.name) == ("numba.core.serialize", "_unpickle__CustomPickled")
+    })
 }
 
 /// Where the bytes of an argument or a value are, in any form that [`given`] knows.

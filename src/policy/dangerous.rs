@@ -8,7 +8,7 @@
 ///
 /// That is every module but those of [`PLAIN`], taken from `sys.stdlib_module_names` of each version.
 const STANDARD: &str = "
-    __hello__ __phello__ _aix_support _android_support _apple_support _asyncio _bootlocale _bootsubprocess
+    __builtin__ __builtins__ __hello__ __phello__ _aix_support _android_support _apple_support _asyncio _bootlocale _bootsubprocess
     _bz2 _codecs_cn _colorize _compression _crypt _ctypes _ctypes_test _curses _curses_panel _dbm _elementtree
     _frozen_importlib _frozen_importlib_external _functools _gdbm _hotshot _imp _interpchannels
     _interpqueues _interpreters _ios_support _lsprof _lzma _markupbase _missing_stdlib_info _msi _multiprocessing
@@ -37,7 +37,7 @@ const STANDARD: &str = "
 /// The rest of the standard library: data types, arithmetic, text. What can hurt in it stands in [`NAMES`].
 #[cfg(test)]
 const PLAIN: &str = "
-    __builtin__ __future__ __main__ _abc _ast _bisect _blake2 _codecs _codecs_hk _codecs_iso2022 _codecs_jp _codecs_kr
+    __future__ __main__ _abc _ast _bisect _blake2 _codecs _codecs_hk _codecs_iso2022 _codecs_jp _codecs_kr
     _codecs_tw _collections _collections_abc _compat_pickle _contextvars _csv _datetime _decimal _hashlib _heapq _hmac
     _io _json _locale _md5 _multibytecodec _opcode_metadata _py_abc _pydecimal _pyio _pylong _random _sha1 _sha2 _sha256
     _sha3 _sha512 _sre _stat _statistics _string _strptime _struct _tokenize _types _typing _uuid _warnings _weakref
@@ -51,40 +51,51 @@ const PLAIN: &str = "
 /// Other packages of which no name is harmless: they install, start, connect, template or load. Of libraries whose objects are
 /// in honest checkpoints, only parts are dangerous: [`BELOW`], [`NAMES`].
 const PACKAGES: &str = "
-    _cffi_backend _distutils_hack _pytest aiobotocore aiohttp ansible apport asyncssh bentoml boto boto3 botocore bpython
-    celery cffi cppyy cython delegator distlib distro docker easy_install eventlet execnet fabric fire 
-    gdown gevent gitpython git gunicorn hg huggingface_hub hydra httpx httplib2 hypothesis invoke ipykernel ipython
-    jinja2 jsonpickle jupyter_client keyring knack kubernetes mako mlflow nltk nose nose2 numexpr paramiko pexpect
-    pip pipenv pkg_resources plumbum poetry ptpython ptyprocess psutil psycopg2 pyautogui pycurl pyftpdlib pymongo
-    pymysql pysftp pytest pyximport redis requests requests_toolbelt rpyc ruamel s3fs sarge setuptools sh
-    simple_websocket smart_open sqlalchemy tornado trio twisted uvicorn virtualenv watchdog websocket websockets wget wheel
-    winpty xmltodict yaml yapf zmq";
+    _cffi_backend _distutils_hack _pytest aiobotocore aiohttp ansible apport apscheduler asteval astor astunparse asyncssh
+    azure bentoml billiard boto boto3 botocore bottle bpython celery cffi click clr cotyledon coverage cppyy cx_oracle cython
+    delegator distlib distributed distro django docker easy_install eventlet execnet fabric fire flask gdown gevent gi git
+    gitpython gunicorn hg httplib2 httpx huggingface_hub hydra hypothesis invoke ipdb ipykernel ipython jinja2 jnius jpype
+    jsonpickle jupyter_client keyring knack kombu kubernetes ldap3 loky mako memory_profiler mlflow multiprocess mysqldb
+    nbconvert nose nose2 notebook numexpr paramiko pathos pexpect pip pipenv pkg_resources playwright plumbum ply poetry ppft
+    psutil psycopg2 ptpython ptyprocess pudb pyautogui pycallgraph pycparser pycuda pycurl pyftpdlib pyinstrument pymongo
+    pymysql pysftp pytest pythoncom pythran pyximport redis requests requests_toolbelt restrictedpython rpyc ruamel s3fs
+    sarge scrapy selenium setuptools sh simple_websocket simpleeval smart_open snoop sqlalchemy tf_keras tornado trio twisted
+    typer uvicorn virtualenv watchdog weave websocket websockets werkzeug wget wheel win32api win32com winpty xmltodict xonsh
+    yaml yapf zmq";
 
 /// Modules below a harmless one, of which no name is harmless.
 const BELOW: &str = "
-    dill.session dill.source dill.temp email.mime encodings.idna.os
-    joblib.externals.loky joblib.numpy_pickle_utils joblib.parallel joblib.pool keras
-    logging.config logging.handlers
-    matplotlib.backends matplotlib.testing
-    numpy._core._multiarray_tests numpy.ctypeslib numpy.distutils numpy.f2py numpy.lib._npyio_impl numpy.lib.format
-    numpy.lib.npyio numpy.lib.utils numpy.testing numpy.core.tests numpy.compat.py3k numpy.build_utils numpy.setup
-    networkx.readwrite networkx.drawing
-    pandas.compat.pickle_compat pandas.core.computation pandas.io pandas.util._tester pandas._testing pandas.testing
-    PIL.ImageShow PIL.ImageGrab PIL.ImageMath PIL.GimpGradientFile pyarrow.fs
-    scipy._lib._testutils scipy.io scipy.weave scipy.misc.common scipy._build_utils
-     sklearn.externals.joblib sklearn.utils._testing
-    sympy.parsing sympy.plotting sympy.printing.preview 
-    tensorflow.io tensorflow.python tensorflow.keras tensorflow.compat tensorflow.tools
-    torch._C torch._dynamo torch._export torch._inductor torch._lazy torch._ops torch._functorch torch._library
-    torch.distributed.elastic torch.distributed.launch torch.distributed.rpc torch.distributed.run
-    torch.distributed.nn.jit torch.export torch.fx torch.hub torch.jit torch.library torch.multiprocessing torch.onnx
-    torch.ops torch.package torch.profiler torch.testing torch.utils._config_module torch.utils.bottleneck
-    torch.utils.collect_env torch.utils.cpp_extension torch.utils.data._utils torch.utils.data.datapipes torch.utils.file_baton torch.utils.hipify
-    torch.utils.model_dump torch.utils.model_zoo torch.utils.tensorboard torch.utils._triton torch.utils.benchmark
-    torchvision.datasets.utils torchtext.utils
-    transformers.dynamic_module_utils transformers.utils.hub transformers.commands transformers.tools
-    theano.compile theano.gof triton.runtime numba.core.typing.cffi_utils numba.pycc
-    wsgiref xml.sax";
+    accelerate.commands accelerate.launchers cupy._core.raw cupy.cuda.compiler dask.compatibility dask.core dask.local
+    dask.threaded dask.utils datasets.load diffusers.utils.dynamic_modules_utils dill.session dill.source dill.temp
+    email.message_from_file email.mime encodings.idna.os google.cloud jax.experimental.host_callback joblib.backports
+    joblib.disk joblib.externals.loky joblib.func_inspect joblib.numpy_pickle_utils joblib.parallel joblib.pool
+    joblib.testing keras llvmlite.binding logging.config logging.handlers matplotlib.backends matplotlib.testing
+    mpmath.libmp.backend mpmath.usertools networkx.drawing networkx.readwrite networkx.utils.backends nltk.app nltk.book
+    nltk.cli nltk.corpus nltk.data nltk.downloader nltk.draw nltk.inference nltk.internals nltk.parse.bllip
+    nltk.parse.corenlp nltk.parse.malt nltk.parse.stanford nltk.sem.boxer nltk.tag.hunpos nltk.tag.senna nltk.tag.stanford
+    nltk.twitter numba.core.typing.cffi_utils numba.pycc numpy._core._multiarray_tests numpy._pytesttester numpy.build_utils
+    numpy.compat.py3k numpy.core._multiarray_tests numpy.core.tests numpy.ctypeslib numpy.distutils numpy.f2py
+    numpy.lib._iotools numpy.lib._npyio_impl numpy.lib.format numpy.lib.npyio numpy.lib.utils numpy.random._examples
+    numpy.setup numpy.testing paddle.hub paddle.utils pandas._config pandas._testing pandas.compat._optional
+    pandas.compat.pickle_compat pandas.core.computation pandas.io pandas.plotting pandas.testing pandas.util._print_versions
+    pandas.util._tester PIL.EpsImagePlugin PIL.GimpGradientFile PIL.ImageGrab PIL.ImageMath PIL.ImageShow pyarrow.fs
+    scipy._build_utils scipy._lib._ccallback scipy._lib._testutils scipy._lib.decorator scipy.io scipy.misc.common
+    scipy.weave six.moves.builtins sklearn.externals.joblib sklearn.utils._testing spacy.cli sympy.external sympy.parsing
+    sympy.plotting sympy.printing.preview sympy.testing sympy.utilities._compilation sympy.utilities.autowrap
+    sympy.utilities.runtests tensorboard.program tensorflow.compat tensorflow.io tensorflow.keras tensorflow.lite
+    tensorflow.python tensorflow.raw_ops tensorflow.saved_model tensorflow.tools tensorflow_core theano.compile theano.gof
+    torch._appdirs torch._C torch._custom_op torch._custom_ops torch._deploy torch._dynamo torch._export torch._functorch
+    torch._inductor torch._lazy torch._library torch._numpy.testing torch._ops torch._sources torch._utils_internal
+    torch._weights_only_unpickler torch.backends._nnapi torch.backends.xeon torch.contrib torch.cuda.jiterator
+    torch.distributed.elastic torch.distributed.launch torch.distributed.nn.jit torch.distributed.rpc torch.distributed.run
+    torch.export torch.fx torch.hub torch.jit torch.library torch.multiprocessing torch.onnx torch.ops torch.package
+    torch.profiler torch.testing torch.utils._config_module torch.utils._triton torch.utils._zip
+    torch.utils.backend_registration torch.utils.benchmark torch.utils.bottleneck torch.utils.collect_env
+    torch.utils.cpp_extension torch.utils.data._utils torch.utils.data.datapipes torch.utils.file_baton torch.utils.hipify
+    torch.utils.jit torch.utils.model_dump torch.utils.model_zoo torch.utils.show_pickle torch.utils.tensorboard
+    torch.utils.viz torchtext.utils torchvision.datasets.utils transformers.agents transformers.commands
+    transformers.convert_graph_to_onnx transformers.dynamic_module_utils transformers.onnx transformers.testing_utils
+    transformers.tools transformers.utils.hub triton.runtime wrapt.importer wsgiref xml.sax";
 
 /// Modules below a dangerous one that hold mathematical functions alone.
 const HARMLESS: &str = "torch._C._nn torch._C._special torch._C._fft torch._C._linalg";
@@ -104,6 +115,8 @@ const NAMES: &[(&str, &str)] = &[
     ("_sre", "template"),
     ("_strptime", "_strptime"),
     ("argparse", "FileType"),
+    ("attr", "make_class"),
+    ("attr._make", "_make_attr_tuple_class make_class"),
     ("bisect", "bisect bisect_left bisect_right insort insort_left insort_right"),
     ("cloudpickle", "dump dumps load loads pickle register_pickle_by_value"),
     ("cloudpickle.cloudpickle", "dump dumps load loads _lookup_module_and_qualname dynamic_subimport"),
@@ -112,6 +125,7 @@ const NAMES: &[(&str, &str)] = &[
     ("contextlib", "ExitStack AsyncExitStack contextmanager redirect_stdout redirect_stderr chdir"),
     ("copy", "_reconstruct _deepcopy_method"),
     ("copyreg", "add_extension constructor dispatch_table pickle remove_extension"),
+    ("cupy", "ElementwiseKernel RawKernel RawModule ReductionKernel"),
     ("datasets", "load_dataset load_from_disk"),
     ("diffusers", "DiffusionPipeline"),
     ("dill", "load load_module load_session loads Unpickler"),
@@ -127,9 +141,11 @@ const NAMES: &[(&str, &str)] = &[
     ("h5py", "File"),
     ("heapq", "merge nlargest nsmallest"),
     ("io", "FileIO OpenWrapper TextIOWrapper open open_code"),
+    ("jax", "pure_callback"),
     ("joblib", "Parallel dump load"),
     ("joblib.numpy_pickle", "NumpyUnpickler dump load _unpickle"),
     ("logging", "FileHandler basicConfig _StderrHandler config handlers shutdown"),
+    ("mimetypes", "init read_mime_types"),
     ("networkx", "read_gpickle write_gpickle"),
     (
         "numpy",
@@ -137,12 +153,7 @@ const NAMES: &[(&str, &str)] = &[
          frompyfunc vectorize apply_along_axis apply_over_axes fromfunction piecewise save_txt DataSource lookfor test source
          info get_include safe_eval deprecate",
     ),
-    ("numpy.core.memmap", "memmap"),
-    ("numpy.core.records", "fromfile"),
-    ("numpy.lib", "DataSource"),
-    ("numpy.lib._datasource", "open DataSource Repository"),
-    ("numpy.lib.function_base", "vectorize"),
-    ("numpy.ma", "fromfile"),
+    ("numpy.lib._datasource", "open"),
     ("pandas", "eval read_csv read_excel read_feather read_hdf read_html read_json read_parquet read_pickle read_sql read_table to_pickle"),
     ("PIL.Image", "open"),
     ("pyarrow", "deserialize deserialize_from open_file memory_map"),
@@ -155,8 +166,7 @@ const NAMES: &[(&str, &str)] = &[
         "chown copy copy2 copyfile copyfileobj copymode copystat copytree ignore_patterns make_archive move register_archive_format
          register_unpack_format rmtree unpack_archive _unpack_zipfile",
     ),
-    ("sklearn.datasets", "fetch_20newsgroups fetch_openml load_files load_svmlight_file"),
-    ("skops.io", "load loads"),
+    ("six", "_import_module"),
     ("sympy", "lambdify parse_expr preview sympify S"),
     ("sympy.utilities.lambdify", "lambdify lambdastr"),
     ("sympy.core.sympify", "sympify _sympify kernS"),
@@ -172,21 +182,75 @@ const NAMES: &[(&str, &str)] = &[
     ("torchvision", "get_image_backend"),
     ("transformers", "pipeline"),
     ("typing", "ForwardRef NamedTuple TypedDict _eval_type get_type_hints"),
+    ("ultralytics", "YOLO"),
     (
         "uuid",
         "_arp_getter _find_mac_near_keyword _find_mac_under_heading _get_command_stdout _ifconfig_getter _ip_getter
          _lanscan_getter _netstat_getter _popen getnode main",
     ),
+    ("wandb", "init login"),
     ("warnings", "showwarning _showwarnmsg"),
     ("weakref", "finalize"),
+];
+
+/// Packages, and names that are dangerous in each of their modules: which one a function is called by depends on the version.
+const WITHIN: &[(&str, &str)] = &[
+    (
+        "numpy",
+        "DataSource Repository add_newdoc apply_along_axis apply_over_axes fromfile fromfunction frompyfunc fromregex genfromtxt
+         loadtxt memmap piecewise save savetxt savez savez_compressed vectorize _convert2ma _frommethod _fromnxfunction
+         _getconv _newnames _wrapfunc _wrapit",
+    ),
+    ("toolz", "Compose apply compose compose_left curry do pipe thread_first thread_last"),
+    ("cytoolz", "Compose apply compose compose_left curry do pipe thread_first thread_last"),
+    ("sklearn", "_get_sys_info _open_openml_url fetch_20newsgroups fetch_openml load_files load_svmlight_file"),
+    ("torch", "_load_kernel _object_to_tensor _tensor_to_object compile_shader execWrapper"),
 ];
 
 /// Names that run, import or resolve what they are given, in whatever module they are called, and the modules that others let slip
 /// through as their attributes: `logging.os`, `numpy.__builtins__` (the latter needs no import of its own: modelscan#330).
 const ANYWHERE: &str = "
-    __builtins__ __dict__ __getattribute__ __globals__ __import__ __loader__ __spec__ __subclasses__ builtins check_call check_output
-    ctypes exec execfile exec_command getstatusoutput import_module importlib load_library marshal os pickle popen posix
-    pty run_command run_module run_path runpy runcode runsource shutil socket spawnl spawnv subprocess sys system";
+    __builtins__ __dict__ __getattribute__ __globals__ __import__ __loader__ __spec__ __subclasses__ _import_dotted_name
+    _test apply_if_callable attempt_load attempt_load_one_weight builtins cached_path call_command check_call check_output
+    check_requirements ctypes cython_inline debug_script direct_transformers_import eval_ eval_expr eval_expression
+    evaluate_python_code exec exec_ exec_command exec_in exec_with_profiler execfile execute_script from_pretrained
+    get_class_from_dynamic_module get_class_in_module getattribute_from_module getstatusoutput hf_hub_download import_file
+    import_from_string import_item import_module import_module_and_submodules import_module_from_file
+    import_modules_from_strings import_object import_optional_dependency import_required import_string import_tasks
+    import_user_module importlib literal_eval load load_checkpoint load_checkpoint_to_cpu load_hparams_from_yaml load_inline
+    load_library load_model load_peft_weights load_pickle load_state_dict load_state_dict_from_url loads main marshal
+    namedAny optional_import os parse_model pickle pickle_load pickle_loads popen posix pty read_csv read_pickle ref_to_obj
+    restore_checkpoint run_command run_module run_path run_python_file run_script runcode runctx rundocs runpy runscript
+    runsource runstring safe_download safe_eval shutil simple_eval socket spawnl spawnv subprocess symbol_by_name sys system
+    torch_load torch_safe_load unpickle unsafe_eval unsafe_load urlopen urlretrieve write_file";
+
+/// Names that hurt only where they are called: functions that call what they are given, and arithmetic. Checkpoints refer to them as
+/// the sink of a log (skorch), the function of a column (scikit-learn), the target of a node.
+const UNCALLED: &[(&str, &str)] = &[
+    (
+        "builtins",
+        "all any callable classmethod filter hasattr hash id iter map max min next print property sorted staticmethod sum
+         super type zip",
+    ),
+    ("_operator", ARITHMETIC),
+    ("operator", ARITHMETIC),
+];
+
+const ARITHMETIC: &str = "
+    abs add and_ concat contains eq floordiv ge getitem gt index inv invert le lshift lt matmul mod mul ne neg not_ or_ pos pow
+    rshift sub truediv truth xor";
+
+/// A name of which a reference is data as long as nothing calls it: those of [`UNCALLED`], and methods of classes.
+pub(super) fn is_harmless_uncalled(module: &str, name: &str) -> bool {
+    let class = |part: &str| part.chars().next().is_some_and(char::is_uppercase);
+    let method = name.rsplit_once('.').is_some_and(|(path, method)| {
+        path.split('.').all(class)
+            && !method.starts_with("__")
+            && !is_dangerous(module, path)
+            && !is_dangerous(module, method)
+    });
+    method || UNCALLED.iter().any(|(known, names)| *known == module && has(names, name))
+}
 
 /// A name that can hurt.
 pub(super) fn is_dangerous(module: &str, name: &str) -> bool {
@@ -196,6 +260,7 @@ pub(super) fn is_dangerous(module: &str, name: &str) -> bool {
         || has(PACKAGES, &top.to_ascii_lowercase())
         || is_below(BELOW, module) && !has(HARMLESS, module)
         || NAMES.iter().any(|(known, names)| *known == module && has(names, name))
+        || WITHIN.iter().any(|(package, names)| *package == top && has(names, name))
         || has(ANYWHERE, name)
         || resolves(name)
 }
@@ -218,7 +283,8 @@ fn resolves(name: &str) -> bool {
     name.contains('.') && !name.split('.').all(class)
 }
 
-fn is_identifier_path(path: &str) -> bool {
+/// Whether a text can be the name of a module or of what is in one.
+pub(super) fn is_identifier_path(path: &str) -> bool {
     let word = |c: char| c.is_alphanumeric() || c == '_';
     path.split('.')
         .all(|part| !part.is_empty() && part.chars().all(|c| word(c) || matches!(c, '<' | '>' | '-')))
@@ -244,6 +310,9 @@ mod tests {
             ("IPython.core.interactiveshell", "InteractiveShell"),
             ("SimpleHTTPServer", "test"),
             ("anything.at.all", "import_module"),
+            ("numpy._core.multiarray", "fromfile"),
+            ("srsly.cloudpickle", "loads"),
+            ("__builtins__", "eval"),
         ] {
             assert!(is_dangerous(module, name), "{module}.{name}");
         }

@@ -17,7 +17,6 @@ pub(super) const DATA_ONLY: &[(&str, &[&str])] = &[
     ("random", &["Random"]),
     // arraymodule.c: type code and numbers or bytes.
     ("array", &["array", "_array_reconstructor"]),
-    ("itertools", &["count"]),
     ("datetime", &["datetime", "date", "time", "timedelta", "timezone"]),
     ("pathlib", PATHS),
     ("pathlib._local", PATHS),
@@ -25,6 +24,32 @@ pub(super) const DATA_ONLY: &[(&str, &[&str])] = &[
     ("fractions", &["Fraction"]),
     ("uuid", &["UUID"]),
     ("enum", &["auto"]),
+    // structseq.c: a tuple of numbers, and a dictionary of those beyond its length.
+    ("time", &["struct_time"]),
+    // dill's name for the variables of the program: dill/_dill.py, `Unpickler.find_class`.
+    ("__builtin__", &["__main__"]),
+    ("builtins", &["__main__"]),
+    // inspect.py, `Signature.__reduce__`, `Parameter.__reduce__`: names and an enum; no function.
+    ("inspect", &["Signature", "Parameter", "_ParameterKind", "_empty"]),
+    // genericaliasobject.c: `list[int]`, the class and its arguments.
+    ("types", &["GenericAlias"]),
+    // Descriptions of fields, which cloudpickle carries with a class: slots and a state.
+    (
+        "dataclasses",
+        &[
+            "MISSING",
+            "_HAS_DEFAULT_FACTORY",
+            "_FIELD",
+            "_FIELD_CLASSVAR",
+            "_FIELD_INITVAR",
+            "Field",
+            "_MISSING_TYPE",
+            "_HAS_DEFAULT_FACTORY_CLASS",
+            "_FIELD_BASE",
+            "_DataclassParams",
+            "KW_ONLY",
+        ],
+    ),
     ("itertools", &["count"]),
     ("zoneinfo", &["ZoneInfo", "ZoneInfo._unpickle"]),
     ("numpy.random", &["__RandomState_ctor"]),
@@ -44,12 +69,12 @@ pub(super) const DATA_ONLY: &[(&str, &[&str])] = &[
     ("pandas.core.internals", &["BlockManager", "SingleBlockManager"]),
     ("pandas.core.indexes.datetimes", &["_new_DatetimeIndex"]),
     ("pandas.core.indexes.period", &["_new_PeriodIndex"]),
+    ("pandas.core.indexes.interval", &["_new_IntervalIndex"]),
     ("pandas.tseries.index", &["_new_DatetimeIndex"]),
     ("pandas._libs.interval", &["__pyx_unpickle_IntervalMixin", "Interval"]),
     ("pandas._libs.tslibs.timestamps", &["_unpickle_timestamp"]),
     ("pandas._libs.tslibs.timedeltas", &["_timedelta_unpickle"]),
     ("pandas._libs.tslibs.nattype", &["_nat_unpickle"]),
-    ("pandas._libs.tslibs.offsets", PANDAS_OFFSETS),
     // Timestamps and periods of pandas before 0.24 and since.
     ("pandas._libs.tslibs.timestamps", &["Timestamp"]),
     ("pandas._libs.tslibs.timedeltas", &["Timedelta"]),
@@ -65,6 +90,9 @@ pub(super) const DATA_ONLY: &[(&str, &[&str])] = &[
     ("pandas._libs.lib", &["BlockPlacement"]),
     ("pandas._libs.sparse", &["IntIndex", "BlockIndex"]),
     ("pytz", &["_UTC", "_p"]),
+    // dateutil/tz/tz.py, `tzrangebase`, `tzfile.__reduce_ex__`: no file, and a name, which is kept.
+    ("dateutil.tz.tz", &["tzfile"]),
+    ("dateutil.zoneinfo", &["tzfile"]),
     ("numpy.random.bit_generator", &["__pyx_unpickle_SeedSequence", "__pyx_unpickle_SeedlessSequence"]),
     // `newObj(cls)` is `cls.__new__(cls)`.
     ("sklearn.metrics._dist_metrics", &["newObj"]),
@@ -74,9 +102,6 @@ pub(super) const DATA_ONLY: &[(&str, &[&str])] = &[
     ("sklearn.neighbors.kd_tree", &["newObj"]),
     ("sklearn.neighbors._ball_tree", &["newObj"]),
     ("sklearn.neighbors.ball_tree", &["newObj"]),
-    ("sklearn._loss._loss", SKLEARN_LOSSES),
-    ("sklearn.linear_model._sgd_fast", SKLEARN_SGD_LOSSES),
-    ("sklearn.linear_model.sgd_fast", SKLEARN_SGD_LOSSES),
     ("sklearn.tree.tree", &["Tree"]),
     ("haiku._src.data_structures", &["FlatMapping", "FlatMap", "to_immutable_dict"]),
     ("immutabledict", &["immutabledict"]),
@@ -92,6 +117,22 @@ pub(super) const DATA_ONLY: &[(&str, &[&str])] = &[
     ("ray.cloudpickle.cloudpickle_fast", CLOUDPICKLE),
     ("pyspark.cloudpickle.cloudpickle", CLOUDPICKLE),
     ("srsly.cloudpickle.cloudpickle", CLOUDPICKLE),
+    ("numba.cloudpickle.cloudpickle", CLOUDPICKLE),
+    // numba/core/serialize.py: functions by value, in a pickle of its own, which is judged where it is found.
+    (
+        "numba.core.serialize",
+        &["_unpickle__CustomPickled", "custom_rebuild", "_CustomPickled", "_CustomPickled._rebuild"],
+    ),
+    // numba/core/types/abstract.py: copyreg's function and its arguments, and a state.
+    ("numba.core.types.abstract", &["_type_reconstructor"]),
+    // torch/fx/graph_module.py: a module by its state, and source text for `forward`, which is kept as text.
+    ("torch.fx.graph_module", &["reduce_graph_module"]),
+    (
+        "torch.fx.graph",
+        &["Graph", "_Namespace", "CodeGen", "_PyTreeCodeGen", "_PyTreeInfo", "_FindNodesLookupTable"],
+    ),
+    ("torch.fx.node", &["Node"]),
+    ("torch.fx.immutable_collections", &["immutable_dict", "immutable_list"]),
     ("pandas.core.arrays.string_", &["StringDtype"]),
     ("pyarrow.lib", &["type_for_alias", "py_buffer", "_restore_array", "chunked_array"]),
     ("sklearn.tree._tree", &["Tree"]),
@@ -100,16 +141,9 @@ pub(super) const DATA_ONLY: &[(&str, &[&str])] = &[
     ("torch_utils.persistence", &["_reconstruct_persistent_obj"]),
     ("flax.core.frozen_dict", &["FrozenDict"]),
     ("flax.core.frozen_dict.FrozenDict", &["_unflatten"]),
-    ("torch.distributed._shard.sharded_tensor.metadata", &["MEM_FORMAT_ENCODING"]),
     ("torch.nn.backends.thnn", &["_get_thnn_function_backend"]),
-    ("torch.distributed.fsdp.api", &["ShardingStrategy", "StateDictType", "BackwardPrefetch"]),
-    ("torch.distributed.checkpoint.metadata", &["_MEM_FORMAT_ENCODING"]),
-    // An enumeration in the plans that Megatron-LM keeps in its metadata.
-    ("torch.distributed.checkpoint.planner", &["WriteItemType"]),
     // A named tuple, in the specification of a `DTensor` of torch 2.1.
     ("torch.fx.passes.shape_prop", &["TensorMetadata"]),
-    ("torch.distributed._shard.checkpoint.metadata", &["MEM_FORMAT_ENCODING"]),
-    ("torch.distributed._shard.sharded_tensor.metadata", &["MEM_FORMAT_ENCODING"]),
     (
         "transformers.trainer_utils",
         &[
@@ -122,51 +156,21 @@ pub(super) const DATA_ONLY: &[(&str, &[&str])] = &[
             "EvalPrediction",
         ],
     ),
-    ("transformers.training_args", &["OptimizerNames", "ParallelMode"]),
-    ("transformers.utils.generic", &["ExplicitEnum", "TensorType", "PaddingStrategy"]),
-    (
-        "accelerate.utils.dataclasses",
-        &[
-            "DistributedType",
-            "PrecisionType",
-            "ComputeEnvironment",
-            "DynamoBackend",
-            "SageMakerDistributedType",
-        ],
-    ),
-    ("peft.utils.peft_types", &["PeftType", "TaskType"]),
     ("omegaconf.base", &["ContainerMetadata"]),
-    ("pytorch_lightning.utilities.enums", LIGHTNING_ENUMS),
-    ("lightning.pytorch.utilities.enums", LIGHTNING_ENUMS),
-    ("fairseq.dataclass.constants", &["StrEnum"]),
-    ("deepspeed.runtime.zero.config", &["ZeroStageEnum"]),
-    ("deepspeed.runtime.zero.partition_parameters", &["ZeroParamStatus", "ZeroParamType"]),
-    // Enums, which pickle as a call with their value.
-    ("PIL.Image", &["Resampling", "Transpose", "Palette", "Dither"]),
-    ("torchvision.transforms.functional", &["InterpolationMode"]),
-    ("torchvision.transforms.autoaugment", &["AutoAugmentPolicy"]),
-    ("torchvision.tv_tensors._bounding_boxes", &["BoundingBoxFormat"]),
-    ("torchvision.datapoints._bounding_box", &["BoundingBoxFormat"]),
-    ("torch.ao.quantization.quant_type", &["QuantType"]),
-    ("torch.quantization.quant_type", &["QuantType"]),
-    ("kornia.constants", &["Resample", "BorderType", "SamplePadding", "DType", "DataKey"]),
-    (
-        "monai.utils.enums",
-        &["TraceKeys", "MetaKeys", "SpaceKeys", "PostFix", "GridSampleMode", "GridSamplePadMode"],
-    ),
-    ("megatron.core.enums", &["ModelType"]),
-    ("megatron.core.transformer.enums", &["AttnMaskType", "AttnBackend", "LayerType", "AttnType"]),
-    (
-        "megatron.model.enums",
-        &["ModelType", "LayerType", "AttnType", "AttnMaskType", "PositionEmbeddingType"],
-    ),
-    ("megatron.enums", &["PositionEmbeddingType", "AttnMaskType", "LayerType", "AttnType"]),
-    ("pytorch_lightning.trainer.states", LIGHTNING_STATES),
-    ("lightning.pytorch.trainer.states", LIGHTNING_STATES),
     // mmengine/config/config.py, `ConfigDict.__reduce_ex__`: `(ConfigDict, (dict,))`.
     ("mmengine.config.config", &["ConfigDict"]),
     // gym/utils/seeding.py: a generator of numpy's, by the name of its bit generator.
     ("gym.utils.seeding", &["RandomNumberGenerator._generator_ctor"]),
+    // flax/linen/module.py: an enum.
+    // nltk/probability.py: a `Counter`.
+    ("nltk.probability", &["FreqDist"]),
+    // river/utils/vectordict.pyx, `VectorDict.__reduce__`: a dictionary.
+    ("river.utils.vectordict", &["VectorDict"]),
+    ("river._river_rust.vectordict", &["VectorDict"]),
+    // tensordict/_reductions.py: `cls.__new__(cls).__setstate__(state)`.
+    ("tensordict._reductions", &["_make_td"]),
+    // _plotly_utils/basedatatypes.py, `BaseFigure.__reduce__`: the properties, which are validated.
+    ("plotly.graph_objs._figure", &["Figure"]),
     // Dictionaries that cannot be changed, made from one.
     ("frozendict", &["frozendict"]),
     ("frozendict.core", &["frozendict"]),
@@ -191,15 +195,93 @@ pub(super) const DATA_ONLY: &[(&str, &[&str])] = &[
     ("torch._C", &["_VariableFunctionsClass", "_VariableFunctions"]),
     // `torch.Generator.__reduce__` (2.5): the device, and a state of seed, offset and tensor.
     ("torch._C", &["Generator"]),
+    ("torch.fx._symbolic_trace", &["Tracer"]),
+    ("deepspeed.runtime.fp16.loss_scaler", &["LossScaler", "DynamicLossScaler"]),
+];
+
+/// Further ones, of modules with many: names in text, separated by white space.
+pub(super) const DATA_ONLY_TEXT: &[(&str, &str)] = &[
+    // exceptions.c, `BaseException_reduce`: the class and its arguments, which are stored.
+    ("builtins", EXCEPTIONS),
+    // torch/csrc/utils/structseq.cpp: what `torch.max` and its kin return, a tuple of tensors with names.
+    ("torch.return_types", RETURN_TYPES),
     // Cython's `__reduce__` of statsmodels/tsa/statespace/_*.pyx.in: sizes and arrays.
     ("statsmodels.tsa.statespace._representation", STATESPACE),
     ("statsmodels.tsa.statespace._initialization", STATESPACE),
     ("statsmodels.tsa.statespace._kalman_filter", STATESPACE),
     ("statsmodels.tsa.statespace._kalman_smoother", STATESPACE),
     ("statsmodels.tsa.statespace._simulation_smoother", STATESPACE),
-    ("torch.fx._symbolic_trace", &["Tracer"]),
-    ("deepspeed.runtime.fp16.loss_scaler", &["LossScaler", "DynamicLossScaler"]),
+    ("sklearn._loss._loss", SKLEARN_LOSSES),
+    ("sklearn.linear_model._sgd_fast", SKLEARN_SGD_LOSSES),
+    ("sklearn.linear_model.sgd_fast", SKLEARN_SGD_LOSSES),
+    ("pandas._libs.tslibs.offsets", PANDAS_OFFSETS),
+    ("pandas.tseries.offsets", PANDAS_OFFSETS),
+    ("pandas", PANDAS_OFFSETS),
+    // Methods of a class, by which an instance remembers its kind of interpolation.
+    ("scipy.interpolate._interpolate", INTERPOLATIONS),
+    ("scipy.interpolate.interpolate", INTERPOLATIONS),
 ];
+
+/// Exceptions of Python 2.7 to 3.14.
+const EXCEPTIONS: &str = "
+    ArithmeticError AssertionError AttributeError BaseException BaseExceptionGroup BlockingIOError
+    BrokenPipeError BufferError BytesWarning ChildProcessError ConnectionAbortedError ConnectionError
+    ConnectionRefusedError ConnectionResetError DeprecationWarning EOFError EncodingWarning
+    EnvironmentError Exception ExceptionGroup FileExistsError FileNotFoundError FloatingPointError
+    FutureWarning GeneratorExit IOError ImportError ImportWarning IndentationError IndexError
+    InterruptedError IsADirectoryError KeyError KeyboardInterrupt LookupError MemoryError
+    ModuleNotFoundError NameError NotADirectoryError NotImplementedError OSError OverflowError
+    PendingDeprecationWarning PermissionError ProcessLookupError PythonFinalizationError RecursionError
+    ReferenceError ResourceWarning RuntimeError RuntimeWarning StandardError StopAsyncIteration
+    StopIteration SyntaxError SyntaxWarning SystemError SystemExit TabError TimeoutError TypeError
+    UnboundLocalError UnicodeDecodeError UnicodeEncodeError UnicodeError UnicodeTranslateError
+    UnicodeWarning UserWarning ValueError Warning ZeroDivisionError";
+
+/// `torch.return_types`, of torch 1.4 to 2.15.
+const RETURN_TYPES: &str = "
+    _fake_quantize_per_tensor_affine_cachemask_tensor_qparams _fused_moving_avg_obs_fq_helper _linalg_det
+    _linalg_det_out _linalg_eigh _linalg_eigh_out _linalg_slogdet _linalg_slogdet_out _linalg_solve_ex
+    _linalg_solve_ex_out _linalg_svd _linalg_svd_out _lu_with_info _scaled_dot_product_cudnn_attention
+    _scaled_dot_product_efficient_attention _scaled_dot_product_flash_attention
+    _scaled_dot_product_flash_attention_for_cpu _unpack_dual aminmax aminmax_out cummax cummax_out cummin
+    cummin_out eig eig_out frexp frexp_out geqrf geqrf_out histogram histogram_out histogramdd kthvalue
+    kthvalue_out linalg_cholesky_ex linalg_cholesky_ex_out linalg_eig linalg_eig_out linalg_eigh
+    linalg_eigh_out linalg_inv_ex linalg_inv_ex_out linalg_ldl_factor linalg_ldl_factor_ex
+    linalg_ldl_factor_ex_out linalg_ldl_factor_out linalg_lstsq linalg_lstsq_out linalg_lu
+    linalg_lu_factor linalg_lu_factor_ex linalg_lu_factor_ex_out linalg_lu_factor_out linalg_lu_out
+    linalg_polar linalg_polar_out linalg_qr linalg_qr_out linalg_slogdet linalg_slogdet_out
+    linalg_solve_ex linalg_solve_ex_out linalg_svd linalg_svd_out lstsq lstsq_out lu_unpack lu_unpack_out
+    max max_out median median_out min min_out mode mode_out nanmedian nanmedian_out qr qr_out slogdet
+    slogdet_out solve solve_out sort sort_out svd svd_out symeig symeig_out topk topk_out
+    triangular_solve triangular_solve_out";
+
+/// For each type of numbers: single, double, complex and double complex.
+const STATESPACE: &str = "
+    sStatespace dStatespace cStatespace zStatespace sInitialization dInitialization cInitialization
+    zInitialization sKalmanFilter dKalmanFilter cKalmanFilter zKalmanFilter sKalmanSmoother
+    dKalmanSmoother cKalmanSmoother zKalmanSmoother sSimulationSmoother dSimulationSmoother
+    cSimulationSmoother zSimulationSmoother";
+
+/// Cython's loss functions, which pickle as a call of their class.
+const SKLEARN_LOSSES: &str = "
+    CyHalfSquaredError CyAbsoluteError CyPinballLoss CyHuberLoss CyHalfPoissonLoss CyHalfGammaLoss
+    CyHalfTweedieLoss CyHalfTweedieLossIdentity CyHalfBinomialLoss CyHalfMultinomialLoss
+    CyExponentialLoss";
+
+const SKLEARN_SGD_LOSSES: &str = "
+    Hinge SquaredHinge Log ModifiedHuber SquaredLoss Huber EpsilonInsensitive SquaredEpsilonInsensitive";
+
+const INTERPOLATIONS: &str = "
+    interp1d._call_linear interp1d._call_linear_np interp1d._call_nan_spline interp1d._call_nearest
+    interp1d._call_previousnext interp1d._call_spline";
+
+const PANDAS_OFFSETS: &str = "
+    Tick Day Hour Minute Second Milli Micro Nano BusinessDay BDay MonthEnd MonthBegin BusinessMonthEnd
+    BMonthEnd BusinessMonthBegin BMonthBegin QuarterEnd QuarterBegin BQuarterEnd BQuarterBegin YearEnd
+    YearBegin BYearEnd BYearBegin HalfYearEnd HalfYearBegin BHalfYearEnd BHalfYearBegin Week WeekOfMonth
+    LastWeekOfMonth SemiMonthEnd SemiMonthBegin DateOffset BusinessHour CustomBusinessDay CDay
+    CustomBusinessHour CustomBusinessMonthEnd CBMonthEnd CustomBusinessMonthBegin CBMonthBegin FY5253
+    FY5253Quarter Easter";
 
 /// Module, class and attribute of constructors that pickles name by `getattr`.
 pub(super) const ATTRIBUTES: &[(&str, &str, &str)] = &[
@@ -231,6 +313,7 @@ const CLOUDPICKLE: &[&str] = &[
     "_make_dict_items",
     "_gen_ellipsis",
     "_gen_not_implemented",
+    "_get_dataclass_field_type_sentinel",
 ];
 
 /// What dill makes functions and classes of.
@@ -245,6 +328,7 @@ pub(super) const TYPE_NAMES: &[(&str, &[&str])] = &[
     ("ray.cloudpickle.cloudpickle", &["_builtin_type"]),
     ("pyspark.cloudpickle.cloudpickle", &["_builtin_type"]),
     ("srsly.cloudpickle.cloudpickle", &["_builtin_type"]),
+    ("numba.cloudpickle.cloudpickle", &["_builtin_type"]),
     ("dill._dill", &["_load_type"]),
     ("dill.dill", &["_load_type"]),
 ];
@@ -256,8 +340,16 @@ pub(super) const CLASS_MAKERS: &[(&str, &[&str])] = &[
     ("ray.cloudpickle.cloudpickle", &["_make_skeleton_class", "_make_skeleton_enum"]),
     ("pyspark.cloudpickle.cloudpickle", &["_make_skeleton_class", "_make_skeleton_enum"]),
     ("srsly.cloudpickle.cloudpickle", &["_make_skeleton_class", "_make_skeleton_enum"]),
+    ("numba.cloudpickle.cloudpickle", &["_make_skeleton_class", "_make_skeleton_enum"]),
     ("dill._dill", &["_create_type"]),
     ("dill.dill", &["_create_type"]),
+];
+
+/// Functions that make code of what they are given, beside those of cloudpickle and dill.
+pub(super) const CODE_CARRIERS: &[(&str, &[&str])] = &[
+    ("torch_utils.persistence", &["_reconstruct_persistent_obj"]),
+    ("torch.fx.graph_module", &["reduce_graph_module"]),
+    ("numba.core.serialize", &["_unpickle__CustomPickled", "custom_rebuild"]),
 ];
 
 /// What `torch.package` rebuilds with code that lies in the package itself, which is not read here.
@@ -266,78 +358,4 @@ pub(super) const PACKAGE_LOADERS: &[(&str, &[&str])] = &[
     ("torch.jit._script", &["unpackage_script_module"]),
 ];
 
-/// For each type of numbers: single, double, complex and double complex.
-const STATESPACE: &[&str] = &[
-    "sStatespace",
-    "dStatespace",
-    "cStatespace",
-    "zStatespace",
-    "sInitialization",
-    "dInitialization",
-    "cInitialization",
-    "zInitialization",
-    "sKalmanFilter",
-    "dKalmanFilter",
-    "cKalmanFilter",
-    "zKalmanFilter",
-    "sKalmanSmoother",
-    "dKalmanSmoother",
-    "cKalmanSmoother",
-    "zKalmanSmoother",
-    "sSimulationSmoother",
-    "dSimulationSmoother",
-    "cSimulationSmoother",
-    "zSimulationSmoother",
-];
-
-/// Cython's loss functions, which pickle as a call of their class.
-const SKLEARN_LOSSES: &[&str] = &[
-    "CyHalfSquaredError",
-    "CyAbsoluteError",
-    "CyPinballLoss",
-    "CyHuberLoss",
-    "CyHalfPoissonLoss",
-    "CyHalfGammaLoss",
-    "CyHalfTweedieLoss",
-    "CyHalfTweedieLossIdentity",
-    "CyHalfBinomialLoss",
-    "CyHalfMultinomialLoss",
-    "CyExponentialLoss",
-];
-
-const SKLEARN_SGD_LOSSES: &[&str] = &[
-    "Hinge",
-    "SquaredHinge",
-    "Log",
-    "ModifiedHuber",
-    "SquaredLoss",
-    "Huber",
-    "EpsilonInsensitive",
-    "SquaredEpsilonInsensitive",
-];
-
-const PANDAS_OFFSETS: &[&str] = &[
-    "Day",
-    "Hour",
-    "Minute",
-    "Second",
-    "Milli",
-    "Micro",
-    "Nano",
-    "BusinessDay",
-    "BDay",
-    "MonthEnd",
-    "MonthBegin",
-    "BusinessMonthEnd",
-    "BusinessMonthBegin",
-    "QuarterEnd",
-    "QuarterBegin",
-    "YearEnd",
-    "YearBegin",
-    "Week",
-    "DateOffset",
-];
-
 const PATHS: &[&str] = &["Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath"];
-const LIGHTNING_STATES: &[&str] = &["TrainerFn", "RunningStage", "TrainerStatus"];
-const LIGHTNING_ENUMS: &[&str] = &["LightningEnum", "GradClipAlgorithmType", "AutoRestartBatchKeys"];

@@ -150,22 +150,22 @@ pub fn judge(graph: &Graph, allowed: &dyn Fn(&str, &str) -> bool, overrides: &Ov
     }
 }
 
-struct Judge<'a> {
-    graph: &'a Graph,
+pub(super) struct Judge<'a> {
+    pub(super) graph: &'a Graph,
     /// Whether each name is in the allowlist.
     allowed: Vec<bool>,
     /// Nodes that something calls.
-    called: HashSet<NodeId>,
+    pub(super) called: HashSet<NodeId>,
 }
 
 impl<'a> Judge<'a> {
-    fn names(&self, id: NodeId) -> Option<(&'a str, &'a str)> {
+    pub(super) fn names(&self, id: NodeId) -> Option<(&'a str, &'a str)> {
         let graph = self.graph;
         let global = graph.as_global(id)?;
         Some((canonical(&global.module, global.protocol), &global.name))
     }
 
-    fn is_allowed(&self, index: usize) -> bool {
+    pub(super) fn is_allowed(&self, index: usize) -> bool {
         self.allowed.get(index).copied().unwrap_or(false)
     }
 
@@ -176,6 +176,7 @@ impl<'a> Judge<'a> {
             () if self.is_allowed(index) => Verdict::Allowed,
             () if tables::is_data_only(module, name) => Verdict::Inert,
             () if tables::loads_from_package(module, name) => Verdict::Inert,
+            () if tables::is_harmless_uncalled(module, name) => Verdict::Inert,
             () if tables::is_dangerous(module, name) => Verdict::Dangerous,
             () => Verdict::Inert,
         }
@@ -216,6 +217,7 @@ impl<'a> Judge<'a> {
                 let theirs = self.names(*id).unwrap_or_default();
                 self.is_allowed(global.index())
                     || tables::is_data_only(theirs.0, theirs.1)
+                    || tables::makes_instance(theirs.0, theirs.1)
                     || top(theirs.0) == top(module) && !tables::is_dangerous(theirs.0, theirs.1)
             }
             _ => true,
@@ -251,12 +253,16 @@ impl<'a> Judge<'a> {
     fn kind(&self, call: &Call, id: NodeId) -> UseKind {
         let callable = self.class_of_module_id(call.callable).unwrap_or(call.callable);
         match self.names(callable) {
-            None if self.is_attribute_of_class(callable) => UseKind::HonestForm,
+            None if self.is_attribute(callable) => UseKind::HonestForm,
             None if self.is_by_value(call, callable) => UseKind::CarriesCode,
             None => UseKind::Computed,
             Some((module, name)) if tables::names_types(module, name) => UseKind::Call,
             Some((module, name)) if tables::carries_code(module, name) => UseKind::CarriesCode,
-            Some((module, name)) if self.is_honest_form(module, name, call, id) => UseKind::HonestForm,
+            Some((module, name)) if self.is_honest_form(module, name, call, id) => match name {
+                // A module that functions carried by value refer to; by itself it is an import and nothing else.
+                "subimport" | "_import_module" => UseKind::CarriesCode,
+                _ => UseKind::HonestForm,
+            },
             Some(_) => UseKind::Call,
         }
     }
@@ -282,127 +288,6 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Risky callables in the forms that honest files have, as long as nothing calls the result.
-    fn is_honest_form(&self, module: &str, name: &str, call: &Call, id: NodeId) -> bool {
-        let args = self.graph.tuple(call.args).unwrap_or_default();
-        if let ("builtins", "getattr", [class, attribute]) = (module, name, args)
-            && self.is_known_attribute(*class, *attribute)
-        {
-            return true;
-        }
-        !self.called.contains(&id)
-            && match (module, name, args) {
-                ("builtins", "getattr", [object, attribute])
-                | ("builtins", "setattr", [object, attribute, _]) => {
-                    self.is_inert(*object) && self.is_plain(*attribute)
-                }
-                // The type of `None`, and the types that hints are made of: `Optional[int]`.
-                ("builtins", "type", [value]) => *self.graph.node(*value) == Node::None,
-                ("operator" | "_operator", "getitem", [generic, _]) => {
-                    self.names(*generic).is_some_and(|(module, _)| module == "typing")
-                }
-                // numpy/core/__init__.py: a function of numpy or scipy by its name.
-                ("numpy.core" | "numpy._core", "_ufunc_reconstruct", [module, name]) => {
-                    matches!(self.graph.text(*module).as_deref(), Some("numpy" | "scipy.special"))
-                        && self.is_plain(*name)
-                }
-                ("functools", "partial", [callable, ..]) => {
-                    self.names(*callable).is_some_and(|(module, name)| !tables::is_dangerous(module, name))
-                }
-                // PaddlePaddle's tensors before 2.1, in this shape and no other: the array is the result.
-                ("builtins", "eval", [text, names]) => {
-                    self.graph.text(*text).as_deref() == Some("data") && self.is_array_named_data(*names)
-                }
-                ("builtins", "property" | "classmethod" | "staticmethod", parts) => {
-                    parts.iter().all(|part| self.is_part_of_class(*part))
-                }
-                ("cloudpickle.cloudpickle" | "ray.cloudpickle.cloudpickle", "subimport", [module])
-                | ("dill._dill" | "dill.dill", "_import_module", [module] | [module, _]) => {
-                    let module = self.graph.text(*module);
-                    module.is_some_and(|module| !tables::is_dangerous(&module, "module"))
-                }
-                _ => false,
-            }
-    }
-
-    /// Attributes of classes that only hold what they are called with. Before protocol 4, and always for what is given by a
-    /// method, Python names them by a call.
-    fn is_known_attribute(&self, class: NodeId, attribute: NodeId) -> bool {
-        let known = self.names(class).is_some_and(|(module, name)| {
-            self.graph
-                .text(attribute)
-                .is_some_and(|attribute| tables::is_known_attribute(module, name, &attribute))
-        });
-        known && self.graph.as_global(class).is_some()
-    }
-
-    /// `{"data": array}`
-    fn is_array_named_data(&self, names: NodeId) -> bool {
-        let Node::Dict(items) = self.graph.node(names) else { return false };
-        let [(key, array)] = items.as_slice() else { return false };
-        let callable = self.graph.call(*array).map(|call| call.callable);
-        let of_numpy = |id: NodeId| self.names(id).is_some_and(|(module, _)| module.starts_with("numpy."));
-        let allowed = |id: NodeId| match self.graph.node(id) {
-            Node::Global(global) => self.is_allowed(global.index()),
-            _ => false,
-        };
-        self.graph.text(*key).as_deref() == Some("data")
-            && callable.is_some_and(|id| of_numpy(id) && allowed(id))
-    }
-
-    /// A function that is carried by value, or what describes one.
-    fn is_part_of_class(&self, id: NodeId) -> bool {
-        match self.graph.node(id) {
-            Node::None | Node::Str(_) | Node::Str2(_) => true,
-            Node::Call(call) => {
-                self.names(call.callable).is_some_and(|(module, name)| tables::carries_code(module, name))
-            }
-            _ => false,
-        }
-    }
-
-    /// What a call of `getattr` names, where that is such an attribute.
-    fn is_attribute_of_class(&self, callable: NodeId) -> bool {
-        let Some(maker) = self.graph.call(callable) else { return false };
-        let args = self.graph.tuple(maker.args).unwrap_or_default();
-        match (self.names(maker.callable), args) {
-            (Some(("builtins", "getattr")), [class, attribute]) => {
-                self.is_known_attribute(*class, *attribute)
-            }
-            _ => false,
-        }
-    }
-
-    /// Calls of what another call gave, as cloudpickle and dill carry code by value: a code object from its parts, and
-    /// an instance of a class that was made from its own.
-    fn is_by_value(&self, call: &Call, callable: NodeId) -> bool {
-        let Some(maker) = self.graph.call(callable) else { return false };
-        let Some((module, name)) = self.names(maker.callable) else { return false };
-        if self.is_attribute_of_class(callable) {
-            return true;
-        }
-        let args = self.graph.tuple(maker.args).unwrap_or_default();
-        if tables::names_types(module, name) {
-            return matches!(args, [kind] if self.graph.text(*kind).as_deref() == Some("CodeType"));
-        }
-        call.how.is_new() && tables::makes_class(module, name)
-    }
-
-    /// A class that is not dangerous, or an object that is not interpreted.
-    fn is_inert(&self, id: NodeId) -> bool {
-        let class = self.graph.call(id).map_or(id, |call| call.callable);
-        self.names(class).is_some_and(|(module, name)| {
-            tables::is_data_only(module, name) || !tables::is_dangerous(module, name)
-        })
-    }
-
-    fn is_plain(&self, id: NodeId) -> bool {
-        let word = |c: char| c.is_alphanumeric() || c == '_';
-        self.graph
-            .text(id)
-            .is_some_and(|text| !text.starts_with("__") && !text.is_empty() && text.chars().all(word))
-    }
-
     /// Names of which every reference is the callable of an honest form, or the metaclass of a class carried by value.
     fn excused(&self) -> HashSet<usize> {
         let mut honest: HashMap<usize, u64> = HashMap::new();
@@ -423,7 +308,7 @@ impl<'a> Judge<'a> {
                 .is_some_and(|(module, name)| module.starts_with("numpy.") && name == "_reconstruct");
             if let Some(class) = class.filter(|_| reconstructs)
                 && let Node::Global(global) = self.graph.node(class)
-                && self.names(class) == Some(("numpy", "memmap"))
+                && matches!(self.names(class), Some(("numpy" | "numpy.core.memmap", "memmap")))
                 && seen.insert(class)
             {
                 let count = honest.entry(global.index()).or_default();

@@ -6,8 +6,10 @@
 mod dangerous;
 mod data_only;
 mod day;
+mod enums;
 mod expression;
 mod file;
+mod forms;
 mod judge;
 mod python2;
 mod read;

@@ -1,8 +1,12 @@
 //! Questions about names, asked of the tables: [`super::data_only`] and [`super::dangerous`].
 
-use super::data_only::{ATTRIBUTES, CLASS_MAKERS, DATA_ONLY, PACKAGE_LOADERS, TYPE_NAMES};
+use super::data_only::{
+    ATTRIBUTES, CLASS_MAKERS, CODE_CARRIERS, DATA_ONLY, DATA_ONLY_TEXT, PACKAGE_LOADERS, TYPE_NAMES,
+};
 
-pub(super) use super::dangerous::is_dangerous;
+use super::enums::ENUMS;
+
+pub(super) use super::dangerous::{is_dangerous, is_harmless_uncalled, is_identifier_path};
 
 fn has(table: &[(&str, &[&str])], module: &str, name: &str) -> bool {
     table.iter().any(|(m, names)| *m == module && names.contains(&name))
@@ -10,7 +14,8 @@ fn has(table: &[(&str, &[&str])], module: &str, name: &str) -> bool {
 
 /// A constructor that only holds data.
 pub(super) fn is_data_only(module: &str, name: &str) -> bool {
-    has(DATA_ONLY, module, name)
+    let among = |(m, names): &(&str, &str)| *m == module && names.split_ascii_whitespace().any(|n| n == name);
+    has(DATA_ONLY, module, name) || DATA_ONLY_TEXT.iter().chain(ENUMS).any(among)
 }
 
 /// A function that gives a type of the interpreter by its name.
@@ -30,12 +35,14 @@ pub(super) fn calls_second(module: &str, name: &str) -> bool {
 
 /// A function that makes code, or what code is made of, from parts that the pickle carries.
 pub(super) fn carries_code(module: &str, name: &str) -> bool {
-    // Copies of cloudpickle in other packages.
-    let copies = ["joblib.externals.", "ray.", "pyspark.", "srsly."];
+    is_of_cloudpickle(module) && is_data_only(module, name) || has(CODE_CARRIERS, module, name)
+}
+
+/// A module of cloudpickle or dill, or of a copy in another package.
+pub(super) fn is_of_cloudpickle(module: &str) -> bool {
+    let copies = ["joblib.externals.", "numba.", "ray.", "pyspark.", "srsly."];
     let module = copies.iter().find_map(|copy| module.strip_prefix(copy)).unwrap_or(module);
-    let top = module.split('.').next();
-    matches!(top, Some("cloudpickle" | "dill")) && is_data_only(module, name)
-        || (module, name) == ("torch_utils.persistence", "_reconstruct_persistent_obj")
+    matches!(module.split('.').next(), Some("cloudpickle" | "dill"))
 }
 
 /// A function that the reader of `torch.package` is told to call, and that makes a module of what the package holds.

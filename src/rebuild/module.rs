@@ -67,12 +67,15 @@ impl<'a> Builder<'a> {
     }
 
     /// The state in `torch_utils.persistence._reconstruct_persistent_obj(meta)` (`StyleGAN`), which would run the source
-    /// text in `meta` and fill an instance of the class that it defines: here the text is a value.
+    /// text in `meta` and fill an instance of the class that it defines: here the text is a value. So it is in
+    /// `torch.fx.graph_module.reduce_graph_module(state, imports)`, whose state has the text of `forward`.
     pub(super) fn persistent_state(&self, call: &Call) -> Option<NodeId> {
-        if self.global_name(call.callable)? != ("torch_utils.persistence", "_reconstruct_persistent_obj") {
-            return None;
-        }
         let meta = *self.graph.tuple(call.args)?.first()?;
+        match self.global_name(call.callable)? {
+            ("torch_utils.persistence", "_reconstruct_persistent_obj") => {}
+            ("torch.fx.graph_module", "reduce_graph_module") => return Some(meta),
+            _ => return None,
+        }
         let Node::Dict(items) = self.graph.node(meta) else { return None };
         let mut entries = self.graph.entries(items).into_iter();
         entries.find(|(key, _)| self.graph.text(*key).as_deref() == Some("state")).map(|(_, state)| state)

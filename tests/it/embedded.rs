@@ -69,6 +69,22 @@ fn a_payload_in_a_stream_refuses_also_where_nothing_refers_to_it() {
 }
 
 #[test]
+fn a_traced_module_is_its_state_and_its_source_a_value() {
+    // torch/fx/graph_module.py, `GraphModule.__reduce__`.
+    let weight = stream(&storage("FloatStorage", "7", 2), 2);
+    let state = dict(&[
+        ("_parameters", dict(&[("w", tensor_of(&embedded(&weight), 0, &[2], &[1]))])),
+        ("_buffers", dict(&[])),
+        ("_modules", dict(&[])),
+        ("_code", text("def forward(self, x):\n    return x")),
+    ]);
+    let object = reduce("torch.fx.graph_module", "reduce_graph_module", &[state, text("import torch")]);
+    let opened = read(&dict(&[("model", object)])).unwrap();
+    let names: Vec<_> = opened.tree.tensors().map(|(id, _)| opened.tree.path(id).join(".")).collect();
+    assert_eq!(names, ["model.w"]);
+}
+
+#[test]
 fn objects_of_stylegan_are_modules_by_their_state() {
     let inner = stream(&storage("FloatStorage", "7", 2), 2);
     let weight = tensor_of(&embedded(&inner), 0, &[2], &[1]);
