@@ -287,6 +287,7 @@ impl Scanner<'_> {
             return Ok(Part::other(size));
         }
         self.index(blob)?;
+        self.json(blob)?;
         let whole = Span::between(0, size);
         // A program beside models is none of our business; one inside of an archive of models is.
         let head = read_vec(&**blob.source, Span::between(0, size.min(super::HEAD)))?;

@@ -8,6 +8,7 @@ mod blob;
 mod found;
 mod github;
 mod held;
+mod json;
 mod loose;
 mod pickle;
 mod rules;

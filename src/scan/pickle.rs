@@ -81,9 +81,10 @@ impl Scanner<'_> {
             let here = spot.plus(at);
             self.report(&traced, &judgement, source, &here, kind)?;
             if joblib && !traced.raw.is_empty() {
-                // A loader other than joblib's would take the arrays for opcodes.
+                // A loader other than joblib's would take the arrays for opcodes. By chance some are: only names are evidence.
                 let other = self.trace(source, rest, (spot, false));
-                let judgement = self.judge(&other.graph);
+                let mut judgement = self.judge(&other.graph);
+                judgement.refusals.retain(|used| used.kind != UseKind::Computed);
                 self.uses(&judgement, &here);
             }
             at = traced.span.end();
@@ -169,7 +170,7 @@ impl Scanner<'_> {
     }
 
     /// Names and calls.
-    fn uses(&mut self, judgement: &Judgement, spot: &Spot) {
+    pub(super) fn uses(&mut self, judgement: &Judgement, spot: &Spot) {
         for used in judgement.refusals.iter().chain(&judgement.remarks) {
             let (rule, what) = match (used.verdict, used.kind) {
                 (_, UseKind::CarriesCode) => (&rules::CODE_BY_VALUE, "carries code"),

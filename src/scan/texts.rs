@@ -1,13 +1,14 @@
 //! Pickles inside the strings of a pickle: as they are, or in base64 or hexadecimal.
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
 
 use crate::bytes::{Cursor, ReadAt, Span, length, read_vec};
 use crate::checkpoint::trace;
 use crate::container::{Format, detect};
-use crate::pickle::{Graph, Node, NodeId, Payload, Vm};
-use crate::policy::Verdict;
+use crate::pickle::{Call, Graph, Node, NodeId, Payload, Vm};
+use crate::policy::{UseKind, Verdict};
 
 use super::blob::{Blob, Role};
 use super::found::Spot;
@@ -32,6 +33,7 @@ impl Scanner<'_> {
         if self.depth >= super::DEPTH {
             return Ok(());
         }
+        let loaded = loaded(graph);
         for id in graph.ids() {
             let Some(text) = Text::of(graph, id) else { continue };
             if text.len() < SHORTEST {
@@ -47,17 +49,17 @@ impl Scanner<'_> {
                 self.found.malformed = true;
                 continue;
             };
-            self.text(whole, spot)?;
+            self.text(whole, loaded.contains(&id), spot)?;
         }
         Ok(())
     }
 
     /// Tries one string, through the encodings around it.
-    fn text(&mut self, mut bytes: Vec<u8>, spot: &Spot) -> io::Result<()> {
+    fn text(&mut self, mut bytes: Vec<u8>, loaded: bool, spot: &Spot) -> io::Result<()> {
         let mut encoding = "";
-        for _ in 0..LAYERS {
+        for layer in 0..LAYERS {
             if begins(&bytes) {
-                return self.inside(bytes, encoding, spot);
+                return self.inside(bytes, (encoding, loaded && layer == 0), spot);
             }
             (bytes, encoding) = match (base64(&bytes), hex(&bytes)) {
                 (_, Some(inner)) if begins(&inner) => (inner, " in hexadecimal"),
@@ -69,8 +71,36 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// What begins as a pickle or an archive does.
-    fn inside(&mut self, bytes: Vec<u8>, encoding: &str, spot: &Spot) -> io::Result<()> {
+    /// A pickle in base64 that a loader of the file loads, too, and in which it keeps the functions of its settings by value.
+    pub(super) fn loaded_text(&mut self, text: &[u8], spot: &Spot) -> io::Result<()> {
+        let Some(bytes) = base64(text).filter(|_| self.depth < super::DEPTH) else { return Ok(()) };
+        let whole = Span::between(0, length(bytes.len()));
+        let limits = &self.open.limits;
+        let traced = trace(
+            Vm::new(Cursor::new(&bytes, whole), limits).lenient(),
+            &bytes,
+            whole,
+            (None, false),
+            limits,
+        );
+        let mut judgement = self.judge(&traced.graph);
+        let spot = spot.inside("<string>");
+        self.record(&traced, &judgement, &bytes, &spot)?;
+        for code in judgement.remarks.drain(..).filter(|used| used.kind == UseKind::CarriesCode) {
+            let message = format!("{}  carries code", code.expression);
+            self.found.add_about(
+                &rules::HONEST_FORM,
+                spot.at(code.offset.0, None),
+                message,
+                Some(&code.name),
+            );
+        }
+        self.uses(&judgement, &spot);
+        self.deeper(|scanner| scanner.texts(&traced.graph, &bytes, &spot))
+    }
+
+    /// What begins as a pickle or an archive does. If it is `loaded` with what holds it, so are its calls made.
+    fn inside(&mut self, bytes: Vec<u8>, (encoding, loaded): (&str, bool), spot: &Spot) -> io::Result<()> {
         let format = detect(&bytes)?;
         let source: Arc<dyn ReadAt> = Arc::new(bytes);
         if matches!(format, Format::Zip | Format::TorchLegacy) {
@@ -93,12 +123,34 @@ impl Scanner<'_> {
         if is_pickle {
             self.record(&traced, &judgement, &*source, &spot.inside("<string>"))?;
         }
-        if does && is_pickle {
+        if does && is_pickle && loaded {
+            self.uses(&judgement, &spot.inside("<string>"));
+        } else if does && is_pickle {
             let message = format!("string{encoding}: {}", describe(&judgement));
             self.found.add(&rules::NESTED_PICKLE, spot.whole(), message);
         }
         self.deeper(|scanner| scanner.texts(&traced.graph, &*source, &spot.inside("<string>")))
     }
+}
+
+/// The strings that `torch.storage._load_from_bytes` and numba are given: they load the pickles in them.
+fn loaded(graph: &Graph) -> HashSet<NodeId> {
+    let is = |id: NodeId, module: &str, name: &str| {
+        graph.as_global(id).is_some_and(|global| *global.module == *module && *global.name == *name)
+    };
+    let first = |call: &Call| graph.tuple(call.args).and_then(|args| args.first().copied());
+    let loads = graph.calls().filter(|(_, call)| {
+        is(call.callable, "torch.storage", "_load_from_bytes")
+            || is(call.callable, "numba.core.serialize", "_unpickle__CustomPickled")
+    });
+    let given = loads.filter_map(|(_, call)| first(call));
+    // Protocol 2 writes bytes as a call that encodes text.
+    given
+        .map(|id| match graph.call(id) {
+            Some(call) if is(call.callable, "_codecs", "encode") => first(call).unwrap_or(id),
+            _ => id,
+        })
+        .collect()
 }
 
 /// A string, in memory or where it lies.

@@ -362,3 +362,19 @@ fn every_rule_is_named_by_a_test() {
         assert!(tests.iter().any(|test| test.contains(&named)), "{named}");
     }
 }
+
+#[test]
+fn pickles_in_json_that_the_loader_of_the_archive_loads() {
+    // Stable-Baselines3: `{"policy_class": {":type:": …, ":serialized:": base64}}`.
+    let member = |pickle: &str| {
+        let json =
+            format!("{{\"learning_rate\": 1e-3, \"lr_schedule\": {{\":serialized:\": \"{pickle}\"}}}}");
+        let mut zip = Zip::of(vec![Entry::plain("data", json.as_bytes())]);
+        zip.entries.push(Entry::plain("policy.pth", &Zip::of(honest()).bytes()));
+        scan(&zip.bytes())
+    };
+    let evil = member("gAJjb3MKc3lzdGVtCihYAgAAAGlkdFIu");
+    assert!(found(&evil, "dangerous-call"), "{:?}", evil.findings);
+    let plain = member("gASVBAAAAAAAAABdlEsBYS4=");
+    assert_eq!(plain.verdict, FileVerdict::Clean, "{:?}", plain.findings);
+}

@@ -29,6 +29,11 @@ fn calls_of_what_can_hurt() {
         ("urllib2", "urlopen"),
         ("torch.jit.unsupported_tensor_ops", "execWrapper"),
         ("numpy.testing._private.utils", "runstring"),
+        // One function by its names in several versions and copies of a library.
+        ("numpy.core.multiarray", "fromfile"),
+        ("numpy._core.multiarray", "fromfile"),
+        ("srsly.cloudpickle", "loads"),
+        ("torch._numpy.testing.utils", "runstring"),
     ] {
         let file = scan(&call(module, name));
         assert_eq!(file.verdict, FileVerdict::Dangerous, "{module}.{name}");
@@ -98,7 +103,7 @@ fn references_without_a_call() {
 
 #[test]
 fn unknown_calls_are_never_clean() {
-    let file = scan(&call("mylib", "load"));
+    let file = scan(&call("mylib", "make"));
     assert!(found(&file, "unknown-call") && file.verdict == FileVerdict::Suspicious);
     // A constructor of `NEWOBJ`, called by name with what is no class.
     assert!(found(&scan(&call("copyreg", "__newobj__")), "unknown-call"));
@@ -168,6 +173,15 @@ fn names_and_data_from_outside_of_the_file() {
     assert!(found(&scan(&asm![PersId("os.system"), Stop]), "persistent-id"));
     assert!(found(&scan(&asm![Proto(5), NextBuffer, Stop]), "ambiguous-pickle"));
     assert!(found(&scan(&asm![Proto(5), EmptyDict, ReadonlyBuffer, Stop]), "ambiguous-pickle"));
+}
+
+#[test]
+fn a_pickle_that_is_loaded_with_the_one_that_holds_it() {
+    let inner = || asm![ShortBinBytes(ID)];
+    let loaded = scan(&pickle(&reduce("torch.storage", "_load_from_bytes", &[inner()])));
+    assert!(found(&loaded, "dangerous-call"), "{:?}", loaded.findings);
+    let held = scan(&pickle(&inner()));
+    assert!(found(&held, "nested-pickle") && !found(&held, "dangerous-call"), "{:?}", held.findings);
 }
 
 #[test]
