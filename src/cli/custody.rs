@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use depickle::convert::is_interrupted;
 use depickle::custody::documents::{Documents, ProvenanceOptions, SUMS, merge_sums};
 use depickle::output::{self, Staged};
 
@@ -62,7 +63,9 @@ pub(crate) fn documents(
         Ok(mut entries) => entries.next().is_none(),
         Err(error) => error.kind() == std::io::ErrorKind::NotFound,
     };
-    if !is_empty {
+    // What an interrupted run of this command left is about to be finished; what a finished one left is complete.
+    let is_own = args.resume && (is_interrupted(folder) || folder.join("manifest.json").is_file());
+    if !is_empty && !is_own {
         let shown = folder.display().to_string();
         return Err(format!(
             "-o {}: is not empty; --sign, --provenance and --bom are about everything in a folder",

@@ -35,6 +35,11 @@ pub use folder::convert_folder;
 pub use recheck::{Level, check_source, reconvert};
 pub use target::{metadata_name, output_name};
 
+/// Whether a conversion into a folder was interrupted, which [`Options::resume`] goes on with.
+pub fn is_interrupted(output: &Path) -> bool {
+    journal::Journal::is_left(output)
+}
+
 /// How to convert.
 #[derive(Debug, Clone, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag that a user gives or not")]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::custody::documents::Documents;
 use crate::output::Digest;
 use crate::plan::Note;
 
@@ -23,7 +24,9 @@ impl Job<'_> {
         let text = std::fs::read(self.manifest.as_ref()?).ok()?;
         let manifest: crate::custody::Manifest = serde_json::from_slice(&text).ok()?;
         let record = Record { job: self, done: &Done::default() };
-        if !record.is_of(&manifest) {
+        let documents = self.options.documents.iter().flat_map(Documents::names);
+        let is_there = |name: &str| self.root.join(name).is_file();
+        if !record.is_of(&manifest) || !documents.into_iter().all(is_there) {
             return None;
         }
         let weights = manifest.outputs.iter().filter(|output| output.role == "weights");

@@ -204,6 +204,34 @@ fn folders_of_every_layout_end_in_the_same_tree_whenever_they_are_killed() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn documents_are_made_again_with_what_was_interrupted() {
+    let folder = model();
+    let key = crate::fixtures_names::folder().join("signing/p256.key.pem");
+    let key = key.to_str().unwrap();
+    let flags = ["--sign", key, "--provenance", "--bom", "--max-shard-size", "1MB"];
+    let resumed = [&flags[..], &["--resume"]].concat();
+    let out = folder.path().join("out");
+    let run = |flags: &[&str]| start(folder.path(), flags).wait().unwrap();
+    assert!(run(&flags).success());
+    let expected = tree(&out);
+    let all: u64 = expected.values().map(|bytes| bytes.len() as u64).sum();
+    for part in [1, 2, 4, 5, 8, 9, 10] {
+        fs::remove_dir_all(&out).unwrap();
+        kill_after(start(folder.path(), &flags), &out, all * part / 10);
+        assert!(run(&resumed).success(), "{part}");
+        assert_eq!(tree(&out), expected, "{part}");
+    }
+    // A finished one is left alone, unless it lacks what is asked for.
+    assert!(run(&resumed).success());
+    assert_eq!(tree(&out), expected);
+    fs::remove_file(out.join("model.sig")).unwrap();
+    assert_eq!(run(&resumed).code(), Some(2));
+    fs::remove_file(out.join("manifest.json")).unwrap();
+    assert_eq!(run(&resumed).code(), Some(2));
+}
+
 #[test]
 fn a_run_that_was_killed_with_everything_done_is_complete() {
     let folder = model();

@@ -41,6 +41,23 @@ pub struct Documents {
     pub sign: Option<std::sync::Arc<oms::PrivateKey>>,
 }
 
+impl Documents {
+    /// The names of the files that they become.
+    pub fn names(&self) -> Vec<&'static str> {
+        let mut names = vec![SUMS];
+        names.extend(self.bom.then_some(BOM));
+        if self.provenance.is_some() {
+            names.extend([PROVENANCE, PREDICATE]);
+        }
+        #[cfg(feature = "sign")]
+        if self.sign.is_some() {
+            names.push(oms::SIGNATURE);
+            names.extend(self.provenance.is_some().then_some(ENVELOPE));
+        }
+        names
+    }
+}
+
 /// A small file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Document {
