@@ -186,6 +186,15 @@ fn a_file_of_another_save_is_refused() {
     assert!(matches!(other(|rank| rank.size = vec![4, 3]), Error::Folder(FolderError::Part { .. })));
     assert!(differs(other(|rank| (rank.size, rank.local) = (vec![6, 2], vec![3, 2]))));
     assert!(differs(other(|rank| (rank.mesh, rank.local) = (vec![4], vec![1, 2]))));
+    // The same tensors of another step, of which nothing else tells.
+    let steps = folder(&[rows(0), rows(1)]);
+    for (rank, step) in [(0, 100), (1, 200)] {
+        let state = dict(&[("w", rows(rank).part()), ("global_step", int(step))]);
+        write(&steps, &format!("model_rank_{rank}.pt"), &state, &rows(rank).bytes());
+    }
+    assert!(
+        matches!(refused(&steps), Error::Folder(FolderError::Differ { name, .. }) if &*name == "global_step")
+    );
     // A tensor of a mesh by one, and a whole one by the other.
     let folder = folder(&[rows(0), rows(1)]);
     write(&folder, "model_rank_1.pt", &dict(&[("w", local(&[4, 2]))]), &[("0", floats(8))]);
@@ -376,4 +385,14 @@ fn files_of_ranks_without_parts_of_tensors_are_files_of_their_own() {
         write(&folder, &format!("model_rank_{rank}.pt"), &dict(&[("w", local(&[2]))]), &[("0", floats(2))]);
     }
     assert!(!depickle::folder::is_checkpoint(folder.path()));
+    // Of an optimizer beside a model that is whole.
+    for rank in 0..2 {
+        let part = dict(&[("w", rows(rank).part())]);
+        write(&folder, &format!("optim_rank_{rank}.pt"), &part, &rows(rank).bytes());
+    }
+    assert!(!depickle::folder::is_checkpoint(folder.path()));
+    for rank in 0..2 {
+        fs::remove_file(folder.path().join(format!("model_rank_{rank}.pt"))).unwrap();
+    }
+    assert!(depickle::folder::is_checkpoint(folder.path()));
 }

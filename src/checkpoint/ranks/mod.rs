@@ -32,13 +32,14 @@ pub(super) fn is_here(folder: &Folder) -> bool {
     !sets(folder).is_empty()
 }
 
-/// The sets of files of which at least one has parts of tensors. What a run needs to go on is left out beside a model.
+/// The sets of files of which at least one has parts of tensors. What a run needs to go on is taken only where a folder has
+/// nothing else: beside a model of any form it is none.
 fn sets(folder: &Folder) -> Vec<Set> {
     let mut sets = names::sets(folder);
+    let in_sets: usize = sets.iter().map(|set| set.files().count()).sum();
+    let is_all = in_sets == folder.files().count() && sets.iter().all(Set::is_of_run);
+    sets.retain(|set| is_all || !set.is_of_run());
     sets.retain(|set| set.files().any(|path| has_shards(folder, path).unwrap_or(false)));
-    if !sets.iter().all(Set::is_of_run) {
-        sets.retain(|set| !set.is_of_run());
-    }
     sets
 }
 
@@ -79,11 +80,13 @@ const NAMES: &[&[u8]] = &[b"DTensor", b"ShardedTensor"];
 pub(super) fn open(folder: &Folder, options: &OpenOptions) -> Result<Opened, Error> {
     let sets = sets(folder);
     let merge = Merge::new(&options.limits);
-    let mut ranks = Ranks { merge, parts: HashMap::new(), known: HashMap::new(), replicas: Vec::new() };
+    let mut ranks =
+        Ranks { merge, parts: HashMap::new(), known: HashMap::new(), replicas: Vec::new(), save: None };
     let mut union = Union::default();
     // What is no tensor, by the first rank of each set, and the places of its entries.
     let mut values = Vec::new();
     for set in &sets {
+        ranks.save = None;
         let below = (sets.len() > 1).then(|| Step::Key(set.key()));
         for (number, path) in set.complete()?.into_iter().enumerate() {
             let file = ranks.file(folder, path, below.as_ref(), &mut union, options)?;
@@ -109,9 +112,32 @@ struct Ranks<'a> {
     /// Tensors that were put together, by what they consist of: names of the same data stay so.
     known: HashMap<Consists, TensorId>,
     replicas: Vec<Replica>,
+    /// The first file of a set, and which save it says that it is of.
+    save: Option<(Box<str>, Save)>,
 }
 
+/// Numbers that are the same for all ranks of one save, whatever a script calls them.
+const PROGRESS: [&str; 7] = ["epoch", "step", "steps", "global_step", "iteration", "iter", "batch"];
+
+/// For each of these what a file says.
+type Save = [Option<u64>; PROGRESS.len()];
+
 impl Ranks<'_> {
+    /// Files of ranks are copied into one folder, save after save: what they say of their progress must not differ.
+    fn check_save(&mut self, path: &str, file: &RankFile) -> Result<(), FolderError> {
+        let (plain, root) = (file.plain(), file.root());
+        let save: Save = PROGRESS.map(|name| plain.number(plain.get(root, name)?));
+        let Some((first, known)) = &self.save else {
+            self.save = Some((path.into(), save));
+            return Ok(());
+        };
+        let numbers = known.iter().zip(&save).zip(PROGRESS);
+        let other = numbers.into_iter().find(|((known, found), _)| known != found).map(|(_, name)| name);
+        let Some(name) = other else { return Ok(()) };
+        let (first, second) = (first.clone(), path.into());
+        Err(FolderError::Differ { name: name.into(), what: "the number", first, second })
+    }
+
     /// Takes what a file has. Gives the places of its entries, and its values.
     fn file(
         &mut self,
@@ -127,6 +153,7 @@ impl Ranks<'_> {
         if let Some(last) = self.merge.files.last_mut() {
             last.depth = usize::from(below.is_some());
         }
+        self.check_save(path, &file)?;
         let names: HashMap<TensorId, String> =
             file.tree.tensors().map(|(entry, tensor)| (tensor, file.tree.path(entry).join("."))).collect();
         for shard in &file.shards {

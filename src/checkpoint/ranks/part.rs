@@ -204,16 +204,19 @@ impl Reader<'_> {
         let Some(axes) = self.plain.attribute(layout, "axes") else {
             let shape = self.attribute(layout, "shape")?;
             // A mesh of one dimension has a number.
-            let one = self.plain.number(shape).map(|size| Box::from([size]));
-            return one.map_or_else(|| self.numbers(shape, "the sizes of a mesh"), Ok);
+            let shape = self.plain.items(shape).unwrap_or(std::slice::from_ref(&shape));
+            return shape.iter().map(|size| self.size(*size)).collect();
         };
         let axes = self.plain.items(axes).ok_or_else(|| self.file.lacks("the axes of a mesh"))?;
-        let size = |axis: &NodeId| {
-            let shape = self.numbers(self.attribute(*axis, "shape")?, "the sizes of a mesh")?;
-            let size = shape.iter().try_fold(1_u64, |n, size| n.checked_mul(*size));
-            size.ok_or_else(|| self.file.lacks("the sizes of a mesh"))
-        };
-        axes.iter().map(size).collect()
+        axes.iter().map(|axis| self.size(self.attribute(*axis, "shape")?)).collect()
+    }
+
+    /// The size of a dimension of a mesh: a number, or those of the dimensions that it was made of.
+    fn size(&self, shape: NodeId) -> Result<u64, Error> {
+        let sizes = self.plain.number(shape).map(|size| Box::from([size]));
+        let sizes = sizes.or_else(|| self.plain.numbers(shape));
+        let size = sizes.and_then(|sizes| sizes.iter().try_fold(1_u64, |n, size| n.checked_mul(*size)));
+        size.ok_or_else(|| self.file.lacks("the sizes of a mesh"))
     }
 
     fn rank(&self, mesh: NodeId) -> Result<Option<Box<[u64]>>, Error> {
