@@ -11,9 +11,9 @@ mod places;
 mod plain;
 mod rank_file;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::bytes::{FileSource, Span, read_vec};
 use crate::limits::{LimitKind, check};
@@ -85,6 +85,8 @@ const DEPTH: usize = 3;
 pub struct Folder {
     root: PathBuf,
     files: BTreeMap<Box<str>, u64>,
+    /// Those that were opened: what was compared with a digest is what is read.
+    sources: Arc<Mutex<HashMap<Box<str>, Arc<FileSource>>>>,
 }
 
 /// What a small file says that names a folder beside it, such as that of the last save.
@@ -120,7 +122,7 @@ impl Folder {
                 }
             }
         }
-        Ok(Self { root: root.to_owned(), files })
+        Ok(Self { root: root.to_owned(), files, sources: Arc::default() })
     }
 
     /// Whether it has a layout that makes it one checkpoint.
@@ -148,7 +150,7 @@ impl Folder {
         self.files.contains_key(path)
     }
 
-    /// Opens a file of the listing.
+    /// Opens a file of the listing, each once.
     ///
     /// # Errors
     /// A path that is none of the listing; those of opening it.
@@ -156,8 +158,13 @@ impl Folder {
         if !self.has(path) {
             return Err(FolderError::missing(path).into());
         }
-        let source = FileSource::open(&self.root.join(path))?;
-        Ok(Arc::new(source))
+        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = sources.get(path) {
+            return Ok(known.clone());
+        }
+        let source = Arc::new(FileSource::open(&self.root.join(path))?);
+        sources.insert(path.into(), source.clone());
+        Ok(source)
     }
 }
 
@@ -180,5 +187,9 @@ mod tests {
         for missing in ["link", "../a", "tag/../a", "/etc/passwd", ""] {
             assert!(matches!(listed.source(missing), Err(Error::Folder(_))), "{missing}");
         }
+        // A file that takes the place of one that was looked at is not read.
+        let first = listed.source("a").unwrap();
+        std::fs::rename(folder.path().join("tag/b"), folder.path().join("a")).unwrap();
+        assert!(Arc::ptr_eq(&first, &listed.source("a").unwrap()));
     }
 }
