@@ -1,6 +1,6 @@
 //! One side of a comparison: the named tensors of a file or a folder, whatever its format.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -42,8 +42,11 @@ pub(super) struct Part {
     on_disk: Vec<Arc<dyn ReadAt>>,
 }
 
+/// Metadata of a header that loaders look for, and no name.
+const FORMAT: &str = "format";
+
 /// A tensor.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Held {
     pub(super) part: usize,
     pub(super) dtype: Stored,
@@ -75,7 +78,10 @@ impl Side {
                     for (file, name) in files {
                         side.add(&file, name, root, options)?;
                     }
-                    index.iter().try_for_each(|index| side.check_index(index))?;
+                    if let Some(index) = index {
+                        side.check_index(&index)?;
+                        side.add_recorded(first, index.dropped());
+                    }
                 }
                 What::Model(opened) => side.add_opened(path, "", *opened, root, options)?,
             }
@@ -139,6 +145,7 @@ impl Side {
     ) -> Result<(), DiffError> {
         let fail = |error: checkpoint::Error| Error::new(path, error);
         let header = Safetensors::open(&*source).map_err(|error| fail(error.into()))?;
+        let first = self.names.len();
         let span = Span::between(header.data(), source.size());
         let storage = Storage {
             key: "".into(),
@@ -156,6 +163,9 @@ impl Side {
             let shape = info.shape.iter().map(|size| length(*size)).collect();
             self.tensors.push(Held { part: self.parts.len(), dtype: info.dtype, shape, view });
         }
+        let recorded = header.metadata().unwrap_or_default();
+        let recorded = recorded.iter().map(|(name, of)| (name.as_str(), of.as_str()));
+        self.add_recorded(first, recorded);
         self.parts.push(Part {
             files: vec![DiffFile { path: name, container: SAFETENSORS.to_owned(), root: None }],
             path: path.to_owned(),
@@ -164,6 +174,18 @@ impl Side {
             on_disk: vec![source],
         });
         Ok(())
+    }
+
+    /// Adds the names that metadata records for tensors that were written once: those whose text is the name of a tensor from
+    /// `first` on. They show its data, as such names in a pickle do.
+    fn add_recorded<'n>(&mut self, first: usize, recorded: impl Iterator<Item = (&'n str, &'n str)>) {
+        let mut known: HashMap<String, usize> = HashMap::new();
+        known.extend(self.names.iter().cloned().zip(0..).skip(first));
+        for (name, of) in recorded.filter(|(name, _)| *name != FORMAT && !known.contains_key(*name)) {
+            let Some(held) = known.get(of).and_then(|at| self.tensors.get(*at)).cloned() else { continue };
+            self.names.push(name.to_owned());
+            self.tensors.push(held);
+        }
     }
 
     fn add_checkpoint(

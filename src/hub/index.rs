@@ -20,10 +20,14 @@ pub struct Index {
     /// Its path from the repository.
     pub path: String,
     map: BTreeMap<String, String>,
+    /// Text of its metadata: names that are recorded instead of written, each with the one that is.
+    dropped: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
 struct Form {
+    #[serde(default)]
+    metadata: serde_json::Value,
     weight_map: WeightMap,
 }
 
@@ -73,18 +77,25 @@ impl Index {
         let form: Form =
             serde_json::from_slice(&text).map_err(|error| Error::Index { path: path.to_owned(), error })?;
         let WeightMap(map) = form.weight_map;
+        let fields = form.metadata.as_object().into_iter().flatten();
+        let dropped = fields.filter_map(|(name, of)| Some((name.clone(), of.as_str()?.to_owned()))).collect();
         let leads_out = |file: &&String| {
             file.is_empty() || file.contains(['/', '\\', ':', '\0']) || matches!(file.as_str(), "." | "..")
         };
         match map.values().find(leads_out) {
             Some(file) => Err(Error::Outside { path: path.to_owned(), file: file.clone() }),
-            None => Ok(Self { path: path.to_owned(), map }),
+            None => Ok(Self { path: path.to_owned(), map, dropped }),
         }
     }
 
     /// The files that it names, as often as it does.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         self.map.values().map(String::as_str)
+    }
+
+    /// Names that are recorded instead of written, each with the one that is, as far as that is a tensor.
+    pub fn dropped(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.dropped.iter().map(|(name, of)| (name.as_str(), of.as_str()))
     }
 
     /// Each tensor with its file.

@@ -198,6 +198,33 @@ fn a_folder_of_pickles_is_what_its_one_checkpoint_holds() {
 }
 
 #[test]
+fn names_that_are_recorded_instead_of_written_count() {
+    let folder = TempDir::new().unwrap();
+    crate::folders::copy(&fixture("hf/gpt2"), &folder.path().join("in"));
+    fs::copy(fixture("torch/legacy_shared.pt"), folder.path().join("a.pt")).unwrap();
+    for (convert, diff) in [
+        (&["in", "-o", "shards"][..], &["in", "shards"][..]),
+        (&["in", "-o", "whole", "--max-shard-size", "5GB"], &["in", "whole"]),
+        (&["a.pt", "-o", "a.safetensors", "--all", "--aliases", "once"], &["a.pt", "a.safetensors", "--all"]),
+    ] {
+        let ran = depickle(folder.path(), &[&["convert", "--quiet"], convert].concat());
+        assert_eq!(ran.code, 0, "{ran:?}");
+        let ran = depickle(folder.path(), &[&["diff"], diff].concat());
+        assert_eq!(ran.code, 0, "{ran:?}");
+    }
+    // One that says of a tensor what is not so differs.
+    let index = folder.path().join("shards/model.safetensors.index.json");
+    let text = fs::read_to_string(&index).unwrap();
+    let wrong = text.replace(
+        "\"lm_head.weight\": \"transformer.wte.weight\"",
+        "\"lm_head.weight\": \"transformer.wpe.weight\"",
+    );
+    assert_ne!(wrong, text);
+    fs::write(index, wrong).unwrap();
+    assert_eq!(depickle(folder.path(), &["diff", "in", "shards"]).code, 1);
+}
+
+#[test]
 fn exit_codes_are_those_of_the_program() {
     let folder = TempDir::new().unwrap();
     let at = |name: &str| folder.path().join(name);
