@@ -162,8 +162,8 @@ pub(super) const DATA_ONLY: &[(&str, &[&str])] = &[
     // gym/utils/seeding.py: a generator of numpy's, by the name of its bit generator.
     ("gym.utils.seeding", &["RandomNumberGenerator._generator_ctor"]),
     // flax/linen/module.py: an enum.
-    // nltk/probability.py: a `Counter`.
-    ("nltk.probability", &["FreqDist"]),
+    // nltk/probability.py: a `Counter`, and a `defaultdict` of them.
+    ("nltk.probability", &["FreqDist", "ConditionalFreqDist"]),
     // river/utils/vectordict.pyx, `VectorDict.__reduce__`: a dictionary.
     ("river.utils.vectordict", &["VectorDict"]),
     ("river._river_rust.vectordict", &["VectorDict"]),
