@@ -163,6 +163,11 @@ fn members_that_leave_the_source() {
     assert!(matches!(kind, ErrorKind::Read(bytes::ErrorKind::Truncated { .. })), "{kind}");
     let far = torch().with(|entry| entry.offset = Some(1 << 30));
     assert!(matches!(error(far), ErrorKind::Archive(_) | ErrorKind::Read(_)));
+    // The length of the first local header's extra field: damage, and nothing that another try would mend.
+    let mut bytes = Zip::of(vec![torch()]).bytes();
+    bytes[28..30].copy_from_slice(&u16::MAX.to_le_bytes());
+    let error = Archive::open(&bytes, &Limits::default()).expect_err("an extra field beyond the end");
+    assert!(matches!(error.kind, ErrorKind::Read(bytes::ErrorKind::Truncated { wanted: 65_535, .. })));
 }
 
 #[test]

@@ -18,11 +18,18 @@ pub(super) struct LocalHeader {
 
 impl LocalHeader {
     pub(super) fn read(source: &dyn ReadAt, name: &str, at: u64) -> Result<Self, Error> {
-        let mut fixed = [0; 30];
-        source.read_exact_at(&mut fixed, at).map_err(|e| Error::io(Some(name), at, e))?;
-        let extra_at = at.saturating_add(LOCAL_HEADER_LEN).saturating_add(u64::from(u16_at(&fixed, 26)));
-        let extra = Span::between(extra_at, extra_at.saturating_add(u64::from(u16_at(&fixed, 28))));
-        let extra_bytes = read_vec(source, extra).map_err(|e| Error::io(Some(name), extra_at, e))?;
+        let bytes = |at: u64, len: u64| {
+            let left = source.size().saturating_sub(at);
+            if len > left {
+                let truncated = crate::bytes::ErrorKind::Truncated { wanted: len, left };
+                return Err(Error::new(Some(name), at, truncated));
+            }
+            let span = Span::between(at, at.saturating_add(len));
+            read_vec(source, span).map(|bytes| (span, bytes)).map_err(|e| Error::io(Some(name), at, e))
+        };
+        let (header, fixed) = bytes(at, LOCAL_HEADER_LEN)?;
+        let extra_at = header.end().saturating_add(u64::from(u16_at(&fixed, 26)));
+        let (extra, extra_bytes) = bytes(extra_at, u64::from(u16_at(&fixed, 28)))?;
         Ok(Self { flags: u16_at(&fixed, 6), method: u16_at(&fixed, 8), extra, extra_bytes })
     }
 
