@@ -1,7 +1,6 @@
 //! Where each input is written, and that no two inputs are written to one place, nor over one another.
 
 use std::collections::HashMap;
-use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use depickle::convert::{ManifestAt, manifest_name, metadata_name, output_name};
@@ -242,33 +241,6 @@ fn key(path: &Path) -> PathBuf {
     absolute
 }
 
-/// Folders that were made for an output. Those that stay empty are removed again.
-#[derive(Debug, Default)]
-pub(crate) struct Folders(Vec<PathBuf>);
-
-impl Folders {
-    /// Makes a folder and those that lead to it.
-    pub(crate) fn create(folder: &Path) -> io::Result<Self> {
-        let missing = folder.ancestors().filter(|path| !path.as_os_str().is_empty());
-        let missing: Vec<PathBuf> = missing.take_while(|path| !path.exists()).map(Path::to_owned).collect();
-        if !missing.is_empty() {
-            std::fs::create_dir_all(folder)?;
-        }
-        Ok(Self(missing))
-    }
-}
-
-impl Drop for Folders {
-    fn drop(&mut self) {
-        for folder in &self.0 {
-            // Fails where something was written, as it should.
-            if std::fs::remove_dir(folder).is_err() {
-                break;
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -347,18 +319,5 @@ mod tests {
         let writes = |job: &Job| job.input.path().extension().is_some_and(|suffix| suffix == "pt");
         assert_eq!(jobs(folder.path(), &["."], &writes).unwrap().len(), 5);
         assert!(jobs(folder.path(), &["."], &|_| true).unwrap_err().contains("would both be written"));
-    }
-
-    #[test]
-    fn folders_that_stay_empty_are_removed_again() {
-        let folder = folder();
-        let deep = folder.path().join("x/y/z");
-        drop(Folders::create(&deep).unwrap());
-        assert!(!folder.path().join("x").exists());
-        let folders = Folders::create(&deep).unwrap();
-        std::fs::write(folder.path().join("x/file"), "").unwrap();
-        drop(folders);
-        assert!(folder.path().join("x").exists() && !folder.path().join("x/y").exists());
-        assert!(Folders::create(&folder.path().join("a.pt/x")).is_err());
     }
 }

@@ -261,7 +261,6 @@ impl<'a> Job<'a> {
         progress: &dyn Progress,
     ) -> Result<Written, output::Error> {
         let target = self.root.join(&shard.path);
-        make_folder(&target)?;
         let staged = stage.create(number, &target)?;
         let items = model.items(shard, self.options);
         let (streams, storages) = (&model.opened.streams, &model.opened.storages);
@@ -309,7 +308,6 @@ impl<'a> Job<'a> {
     fn copies(&self, stage: &mut Stage, done: &mut Done) -> Result<(), Error> {
         for other in &self.others {
             let target = self.root.join(&other.path);
-            make_folder(&target).map_err(|error| self.fail(error))?;
             let staged = stage.create(done.outputs.len(), &target).map_err(|error| self.fail(error))?;
             let (size, digest) = others::copy(&other.source, &staged)
                 .map_err(|error| Error::new(&other.source, ErrorKind::Copy(error)))?;
@@ -356,11 +354,4 @@ impl<'a> Job<'a> {
         let text = serde_json::to_vec(&(version, options, sources, names)).unwrap_or_default();
         Digest(Sha256::digest(text).into()).to_string()
     }
-}
-
-/// Makes the folder of an output below the root, which is there.
-fn make_folder(target: &Path) -> Result<(), output::Error> {
-    let folder = folder_of(target);
-    std::fs::create_dir_all(folder)
-        .map_err(|error| output::Error { path: folder.to_owned(), kind: output::ErrorKind::Write(error) })
 }

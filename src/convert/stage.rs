@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::bytes::{folder_of, or_current};
-use crate::output::{Error, ErrorKind, Finished, Staged, Written, digest_of, sync_folder};
+use crate::output::{Error, ErrorKind, Finished, Folders, Staged, Written, digest_of, sync_folder};
 
 use super::journal::Journal;
 use super::model::Naming;
@@ -16,17 +16,19 @@ pub(super) struct Stage {
     /// Of a conversion of several files: what can be taken up again.
     journal: Option<Journal>,
     waiting: Vec<Finished>,
+    /// Last, so that they are empty by then where nothing came of it.
+    made: Vec<Folders>,
 }
 
 impl Stage {
     /// A stage for a single output: temporary files beside it, which vanish with the process's failure.
     pub(super) fn beside(root: &Path, force: bool) -> Self {
-        Self { root: root.to_owned(), force, journal: None, waiting: Vec::new() }
+        Self { root: root.to_owned(), force, journal: None, waiting: Vec::new(), made: Vec::new() }
     }
 
     /// A stage for several, in a folder of its own.
     pub(super) fn folder(root: &Path, force: bool, journal: Journal) -> Self {
-        Self { root: root.to_owned(), force, journal: Some(journal), waiting: Vec::new() }
+        Self { root: root.to_owned(), force, journal: Some(journal), waiting: Vec::new(), made: Vec::new() }
     }
 
     /// Whether outputs may be replaced: by the user's will, or because a run that is taken up again was interrupted while
@@ -36,7 +38,11 @@ impl Stage {
     }
 
     /// A new file that will stand at `target`, the output of this number.
-    pub(super) fn create(&self, number: usize, target: &Path) -> Result<Staged, Error> {
+    pub(super) fn create(&mut self, number: usize, target: &Path) -> Result<Staged, Error> {
+        let folder = or_current(folder_of(target));
+        let made = Folders::create(folder);
+        self.made
+            .push(made.map_err(|error| Error { path: folder.to_owned(), kind: ErrorKind::Write(error) })?);
         // A manifest may stand elsewhere, even on another disk, where nothing can be renamed to.
         match self.journal.as_ref().filter(|_| target.starts_with(&self.root)) {
             None => Staged::create(target, self.force),

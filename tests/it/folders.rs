@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use depickle::container::Archive;
 use depickle::custody::{Manifest, verify};
+use depickle::limits::Limits;
 use safetensors::SafeTensors;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -145,6 +147,22 @@ fn a_pipeline_converts_model_by_model_in_one_commit() {
     for copied in ["model_index.json", "scheduler/scheduler_config.json", "vae/config.json"] {
         assert!(target.join(copied).is_file(), "{copied}");
     }
+}
+
+#[test]
+fn weights_that_are_damaged_leave_nothing_behind() {
+    let place = tempfile::tempdir().unwrap();
+    let source = place.path().join("in");
+    copy(&hf("pipeline"), &source);
+    let shard = source.join("vae/diffusion_pytorch_model.bin");
+    let mut bytes = fs::read(&shard).unwrap();
+    let archive = Archive::open(&bytes, &Limits::default()).unwrap();
+    let storage = archive.members().iter().find(|member| member.name.ends_with("/data/0")).unwrap();
+    bytes[usize::try_from(storage.data.start()).unwrap()] ^= 1;
+    fs::write(&shard, bytes).unwrap();
+    let ran = depickle(place.path(), &["convert", "in", "-o", "out"]);
+    assert!(ran.code == 3 && ran.err.contains("CRC-32"), "{ran:?}");
+    assert!(!place.path().join("out").exists(), "not even the folders of its models");
 }
 
 #[test]
