@@ -5,6 +5,9 @@
 pub(super) const DATA_ONLY: &[(&str, &[&str])] = &[
     ("argparse", &["Namespace"]),
     ("types", &["SimpleNamespace"]),
+    // A subclass of it, in the checkpoints of a training that goes on.
+    ("ultralytics.utils", &["IterableSimpleNamespace"]),
+    ("ultralytics.yolo.utils", &["IterableSimpleNamespace"]),
     ("optparse", &["Values"]),
     // Files in memory: `__new__` and a state of bytes.
     ("_io", &["BytesIO", "StringIO"]),
