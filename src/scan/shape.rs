@@ -1,7 +1,7 @@
 //! The shape of an object: how much of the pickle is part of it, how deep it is, and how large it would be if nothing in
 //! it were shared.
 
-use crate::pickle::{Graph, NodeId};
+use crate::pickle::{Graph, Node, NodeId};
 
 use super::found::{Found, Spot};
 use super::rules;
@@ -46,6 +46,16 @@ struct Measure {
     objects: u64,
 }
 
+/// What is met again wherever an object is printed, compared or hashed: what it contains, and not its state. In a graph of
+/// `torch.fx` each node knows its neighbours, so that five thousand honest objects have a hundred trillion ways through them.
+fn contents(graph: &Graph, id: NodeId, each: &mut dyn FnMut(NodeId)) {
+    let Node::Call(call) = graph.node(id) else { return graph.children(id, each) };
+    each(call.args);
+    call.kwargs.into_iter().for_each(&mut *each);
+    call.items().iter().flat_map(|(key, value)| [*key, *value]).for_each(&mut *each);
+    call.appended().iter().copied().for_each(each);
+}
+
 /// Measures without recursion: an object is measured when all that it holds is. What holds itself counts once.
 fn measure(graph: &Graph, root: NodeId) -> Measure {
     let mut measures: Vec<Option<Measure>> = vec![None; graph.len()];
@@ -65,12 +75,10 @@ fn measure(graph: &Graph, root: NodeId) -> Measure {
             });
             continue;
         }
+        let inner = |child: NodeId| measures.get(child.index()).copied().flatten().unwrap_or_default();
         let mut own = Measure { depth: 0, objects: 1 };
-        graph.children(id, &mut |child| {
-            let inner = measures.get(child.index()).copied().flatten().unwrap_or_default();
-            own.depth = own.depth.max(inner.depth.saturating_add(1));
-            own.objects = own.objects.saturating_add(inner.objects);
-        });
+        graph.children(id, &mut |child| own.depth = own.depth.max(inner(child).depth.saturating_add(1)));
+        contents(graph, id, &mut |child| own.objects = own.objects.saturating_add(inner(child).objects));
         if let Some(slot) = measures.get_mut(i) {
             *slot = Some(own);
         }
