@@ -137,19 +137,42 @@ fn what_belongs_to_no_entry_is_said() {
 }
 
 #[test]
-fn a_rank_of_deepspeed_that_is_not_there_is_counted() {
+fn a_rank_of_deepspeed_that_is_not_there_is_named_or_counted() {
+    let is_missing = |error: Error, name: &str| {
+        assert!(
+            matches!(&error, Error::Folder(FolderError::Missing(path)) if path.ends_with(name)),
+            "{error}"
+        );
+    };
+    let optim = |rank: u64| format!("zero_pp_rank_{rank}_mp_rank_00_optim_states.pt");
     let folder = copy("deepspeed/stage2_fp32");
-    fs::remove_file(folder.path().join("global_step2/zero_pp_rank_1_mp_rank_00_optim_states.pt")).unwrap();
-    let error = refused(&folder);
-    assert!(matches!(error, Error::Folder(FolderError::Count { expected: 3, found: 2, .. })), "{error}");
+    let tag = folder.path().join("global_step2");
+    fs::rename(tag.join(optim(1)), tag.join(optim(3))).unwrap();
+    is_missing(refused(&folder), &optim(1));
+    fs::remove_file(tag.join(optim(3))).unwrap();
+    is_missing(refused(&folder), &optim(1));
     let folder = copy("deepspeed/stage3_fp16");
-    fs::remove_file(folder.path().join("global_step2/zero_pp_rank_2_mp_rank_00_model_states.pt")).unwrap();
+    let tag = folder.path().join("global_step2");
+    fs::remove_file(tag.join("zero_pp_rank_2_mp_rank_00_model_states.pt")).unwrap();
     let error = refused(&folder);
     assert!(matches!(error, Error::Folder(FolderError::Count { expected: 3, found: 2, .. })), "{error}");
-    for name in ["zero_pp_rank_0_mp_rank_00_optim_states.pt", "zero_pp_rank_1_mp_rank_00_optim_states.pt"] {
-        fs::remove_file(folder.path().join("global_step2").join(name)).unwrap();
+    for rank in [0, 1] {
+        fs::remove_file(tag.join(optim(rank))).unwrap();
     }
-    assert!(open(folder.path()).is_err());
+    is_missing(refused(&folder), &optim(0));
+}
+
+#[test]
+fn a_rank_of_deepspeed_in_the_place_of_another_is_refused() {
+    let folder = copy("deepspeed/stage2_fp32");
+    let tag = folder.path().join("global_step2");
+    let optim = |rank: u64| format!("zero_pp_rank_{rank}_mp_rank_00_optim_states.pt");
+    fs::copy(tag.join(optim(0)), tag.join(optim(1))).unwrap();
+    let error = refused(&folder);
+    assert!(
+        matches!(&error, Error::Folder(FolderError::Renamed { file, .. }) if file.ends_with(&optim(1))),
+        "{error}"
+    );
 }
 
 #[test]

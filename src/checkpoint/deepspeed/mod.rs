@@ -11,6 +11,7 @@
 //! The weights are those of `zero_to_fp32.py`, to the bit: the fp32 master weights of trained parameters, put together from
 //! their partitions; buffers as singles; frozen parameters as they are. Source: `deepspeed/utils/zero_to_fp32.py`.
 
+mod names;
 mod partitions;
 mod states;
 mod universal;
@@ -20,6 +21,7 @@ use crate::tensor::{Step, TensorId};
 use super::folder::{Folder, FolderError, Merge, RankFile, said};
 use super::{Error, OpenOptions, Opened};
 
+use names::natural;
 use partitions::Flat;
 use states::{ModelStates, OptimStates, Shaped};
 use universal::Universal;
@@ -56,7 +58,9 @@ pub(super) fn open(folder: &Folder, options: &OpenOptions) -> Result<Opened, Err
     let below = if is_save(folder) { String::new() } else { latest(folder)? };
     let mut names: Vec<&str> = folder.beside(&below).collect();
     names.sort_by_cached_key(|name| natural(name));
-    let foreign = FOREIGN.iter().find(|(part, _)| names.iter().any(|name| name.contains(part)));
+    let states = |name: &&&str| name.ends_with(MODEL) || name.ends_with(OPTIM);
+    let foreign =
+        FOREIGN.iter().find(|(part, _)| names.iter().filter(states).any(|name| name.contains(part)));
     if let Some((_, form)) = foreign {
         return Err(Error::Unsupported(form));
     }
@@ -65,6 +69,8 @@ pub(super) fn open(folder: &Folder, options: &OpenOptions) -> Result<Opened, Err
     };
     let mut merge = Merge::new(&options.limits);
     let (model_files, optims) = (ending(MODEL), ending(OPTIM));
+    names::check_all(&model_files)?;
+    names::check_all(&optims)?;
     let models = read_models(folder, &model_files, &mut merge, options)?;
     if universal::is_at(folder, &below) {
         let is_sharded = model_files.iter().any(|path| path.contains("zero_pp_rank_"));
@@ -122,21 +128,6 @@ fn latest(folder: &Folder) -> Result<String, Error> {
     Ok(below)
 }
 
-/// Names in the order of their numbers: rank 10 follows rank 9.
-fn natural(name: &str) -> Vec<(String, u64)> {
-    let mut parts = Vec::new();
-    let mut rest = name;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        let (text, tail) = rest.split_at(digits);
-        let end = tail.find(|c: char| !c.is_ascii_digit()).unwrap_or(tail.len());
-        let (number, tail) = tail.split_at(end);
-        parts.push((text.to_owned(), number.parse().unwrap_or(u64::MAX)));
-        rest = tail;
-    }
-    parts
-}
-
 fn read_models(
     folder: &Folder,
     paths: &[String],
@@ -145,6 +136,7 @@ fn read_models(
 ) -> Result<Vec<ModelStates>, Error> {
     let mut read = |path: &String| {
         let file = RankFile::open(folder, path, merge, options)?;
+        names::check_own(path, file.archive())?;
         let states = ModelStates::read(&file)?;
         merge.keep_beside(file.into_held());
         Ok(states)
@@ -160,6 +152,7 @@ fn read_optims(
 ) -> Result<Flat, Error> {
     let read = |path: &String| {
         let file = RankFile::open(folder, path, merge, options)?;
+        names::check_own(path, file.archive())?;
         let states = OptimStates::read(&file)?;
         merge.keep_beside(file.into_held());
         Ok(states)
@@ -218,16 +211,4 @@ fn with_zero(models: &[ModelStates], master: &Master, merge: &mut Merge<'_>) -> 
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::natural;
-
-    #[test]
-    fn ranks_stand_in_the_order_of_their_numbers() {
-        let mut names = ["zero_pp_rank_10_mp_rank_00", "zero_pp_rank_9_mp_rank_00", "bf16_zero_pp_rank_0"];
-        names.sort_by_cached_key(|name| natural(name));
-        assert_eq!(names, ["bf16_zero_pp_rank_0", "zero_pp_rank_9_mp_rank_00", "zero_pp_rank_10_mp_rank_00"]);
-    }
 }

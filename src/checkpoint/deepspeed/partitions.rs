@@ -14,7 +14,7 @@ use super::states::{ModelStates, OptimStates, Shaped};
 pub(super) struct Flat {
     stage: u64,
     /// For each rank its groups, and the elements of each.
-    ranks: Vec<Vec<(TensorId, u64)>>,
+    ranks: Vec<Row>,
     paddings: Option<Vec<Box<[u64]>>>,
 }
 
@@ -31,15 +31,10 @@ impl Flat {
             return Err(Error::Unsupported("a stage of ZeRO above 3"));
         }
         let paddings = states.first().and_then(|first| first.paddings.clone());
-        let sized = |groups: &Vec<TensorId>| -> Vec<(TensorId, u64)> {
-            groups.iter().map(|group| (*group, merge.elements(*group))).collect()
-        };
-        let ranks: Vec<_> = states.iter().map(|rank| sized(&rank.groups)).collect();
-        let groups = |rank: &Vec<(TensorId, u64)>| rank.len();
-        let lengths = |rank: &Vec<(TensorId, u64)>| rank.iter().map(|(_, n)| *n).collect::<Vec<_>>();
+        let ranks: Vec<_> = states.iter().map(|rank| Row::new(rank.groups.iter().copied(), merge)).collect();
         let same = ranks.windows(2).all(|pair| match pair {
-            [one, next] if stage < 3 => groups(one) == groups(next),
-            [one, next] => lengths(one) == lengths(next),
+            [one, next] if stage < 3 => one.ends.len() == next.ends.len(),
+            [one, next] => one.ends == next.ends,
             _ => true,
         });
         if same {
@@ -73,30 +68,31 @@ impl Flat {
     ) -> Result<Vec<(Box<str>, TensorId)>, Error> {
         let mut parameters = Vec::new();
         for (number, shapes) in groups.iter().enumerate() {
-            let partitions: Vec<(TensorId, u64)> =
-                self.ranks.iter().filter_map(|rank| rank.get(number).copied()).collect();
-            let available = partitions.iter().fold(0_u64, |sum, (_, n)| sum.saturating_add(*n));
+            let partitions =
+                Row::new(self.ranks.iter().filter_map(|rank| rank.tensors.get(number).copied()), merge);
+            let available = partitions.elements();
             let paddings = self.paddings.as_ref().map(|paddings| paddings.get(number));
-            let mut cursor = Cursor { partitions: &partitions, at: 0 };
+            let mut at = 0_u64;
             let group = crate::bytes::length(number);
             let wrong = |needed| FolderError::Partition { group, needed, available };
             for (position, (name, shape)) in shapes.iter().enumerate() {
                 let elements = count(name, shape)?;
-                let end = cursor.at.saturating_add(elements);
+                let end = at.saturating_add(elements);
                 if end > available {
                     return Err(wrong(end).into());
                 }
-                let runs = cursor.take(name, elements, merge)?;
+                let runs = partitions.take(name, at, elements, merge)?;
+                at = end;
                 parameters.push((name.clone(), merge.join(name, shape, OPTIM_PATH, runs)?));
                 if let Some(paddings) = paddings {
                     let padding = paddings.and_then(|paddings| paddings.get(position)).copied();
-                    cursor.at = cursor.at.saturating_add(padding.ok_or_else(|| wrong(end))?);
+                    at = at.saturating_add(padding.ok_or_else(|| wrong(end))?);
                 }
             }
             // The writer aligns twice in ways that only it knows: DeepSpeed itself compares no closer.
             let align = self.ranks().saturating_mul(2).max(1);
-            if cursor.at.div_ceil(align) != available.div_ceil(align) {
-                return Err(wrong(cursor.at).into());
+            if at.div_ceil(align) != available.div_ceil(align) {
+                return Err(wrong(at).into());
             }
         }
         Ok(parameters)
@@ -107,10 +103,7 @@ impl Flat {
         groups: &[Vec<Shaped>],
         merge: &mut Merge<'_>,
     ) -> Result<Vec<(Box<str>, TensorId)>, Error> {
-        let available = self
-            .ranks
-            .first()
-            .map_or(0, |rank| rank.iter().fold(0_u64, |sum, (_, n)| sum.saturating_add(*n)));
+        let available = self.ranks.first().map_or(0, Row::elements);
         let mut parameters = Vec::new();
         let mut at = 0_u64;
         let wrong = |needed| FolderError::Partition { group: 0, needed, available };
@@ -124,9 +117,8 @@ impl Flat {
             let mut left = elements;
             let mut runs = Vec::new();
             for partitions in &self.ranks {
-                let mut cursor = Cursor { partitions, at };
                 let wanted = part.min(left);
-                runs.extend(cursor.take(name, wanted, merge)?);
+                runs.extend(partitions.take(name, at, wanted, merge)?);
                 left = left.saturating_sub(wanted);
             }
             parameters.push((name.clone(), merge.join(name, shape, OPTIM_PATH, runs)?));
@@ -139,28 +131,46 @@ impl Flat {
 /// Where in its file a partition stands.
 const OPTIM_PATH: &str = "optimizer_state_dict";
 
-/// A place in flat tensors that follow each other.
-struct Cursor<'a> {
-    partitions: &'a [(TensorId, u64)],
-    at: u64,
+/// Flat tensors that follow each other, and where each ends.
+#[derive(Default)]
+struct Row {
+    tensors: Vec<TensorId>,
+    ends: Vec<u64>,
 }
 
-impl Cursor<'_> {
-    /// The next elements, in as many runs as there are tensors that hold them.
-    fn take(&mut self, name: &str, elements: u64, merge: &Merge<'_>) -> Result<Vec<View>, Error> {
-        let (start, end) = (self.at, self.at.saturating_add(elements));
+impl Row {
+    fn new(tensors: impl IntoIterator<Item = TensorId>, merge: &Merge<'_>) -> Self {
+        let mut row = Self::default();
+        for tensor in tensors {
+            row.ends.push(row.elements().saturating_add(merge.elements(tensor)));
+            row.tensors.push(tensor);
+        }
+        row
+    }
+
+    /// Elements in all.
+    fn elements(&self) -> u64 {
+        self.ends.last().copied().unwrap_or(0)
+    }
+
+    /// So many elements from a place on, in as many runs as there are tensors that hold them.
+    fn take(&self, name: &str, start: u64, elements: u64, merge: &Merge<'_>) -> Result<Vec<View>, Error> {
+        let end = start.saturating_add(elements);
         let mut runs = Vec::new();
-        let mut first = 0_u64;
-        for (tensor, len) in self.partitions {
-            let last = first.saturating_add(*len);
-            let (from, to) = (start.max(first), end.min(last));
+        // A group may have a tensor for each of a million parameters: those before are passed over.
+        let at = self.ends.partition_point(|last| *last <= start);
+        let mut first = at.checked_sub(1).and_then(|before| self.ends.get(before).copied()).unwrap_or(0);
+        for (tensor, last) in self.tensors.iter().zip(&self.ends).skip(at).take_while(|_| elements > 0) {
+            if first >= end {
+                break;
+            }
+            let (from, to) = (start.max(first), end.min(*last));
             if from < to {
                 let run = merge.run(name, *tensor, from.saturating_sub(first), to.saturating_sub(from))?;
                 runs.push(run);
             }
-            first = last;
+            first = *last;
         }
-        self.at = end;
         Ok(runs)
     }
 }

@@ -1,6 +1,6 @@
 //! What the files of DeepSpeed say: names and shapes of parameters, and the flat tensors that hold them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::pickle::NodeId;
 use crate::tensor::{EntryId, Kind, Leaf, TensorId};
@@ -38,9 +38,8 @@ impl ModelStates {
         let names = plain.get(root, "buffer_names").filter(|names| !plain.is_none(*names));
         let names = names.map_or(Some(&[][..]), |names| plain.items(names));
         let names = names.ok_or_else(|| file.lacks("buffer_names"))?;
-        let names: Vec<_> = names.iter().filter_map(|name| plain.text(*name)).collect();
-        let buffers = module.iter().filter(|(name, _)| names.iter().any(|buffer| *buffer == **name));
-        let buffers = buffers.cloned().collect();
+        let names: HashSet<_> = names.iter().filter_map(|name| plain.text(*name)).collect();
+        let buffers = module.iter().filter(|(name, _)| names.contains(&**name)).cloned().collect();
         let groups = match present(file, "param_shapes") {
             None => Vec::new(),
             Some(groups) => {

@@ -72,6 +72,14 @@ pub enum FolderError {
         /// How many there are.
         found: u64,
     },
+    /// A file that stands under the name of another rank than the one that wrote it.
+    #[error("{}: was written as {name:?}: it is a copy, in the place of another rank's file", file.escape_debug())]
+    Renamed {
+        /// The file.
+        file: Box<str>,
+        /// What its archive calls itself.
+        name: Box<str>,
+    },
     /// Two files of which one stands in the place of another rank's.
     #[error("{} and {} are both of rank {rank:?}: one is a copy, in the place of another", first.escape_debug(), second.escape_debug())]
     SameRank {

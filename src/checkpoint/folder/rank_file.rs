@@ -16,6 +16,7 @@ use super::{Folder, FolderError, Held, Merge, Plain};
 /// A file whose tensors are in the merge, and whose objects can be asked for.
 pub(in crate::checkpoint) struct RankFile {
     path: Box<str>,
+    archive: Box<str>,
     ran: Ran,
     pub(in crate::checkpoint) tree: Tree,
     values: Vec<Values>,
@@ -66,7 +67,12 @@ impl RankFile {
             // A second one of the same text, of another type, is out of reach: no writer of ranks has such keys.
             below.entry((parent, entry.step.text().into())).or_insert(id);
         }
-        Ok(Self { path: path.into(), ran, tree, values, shards, below })
+        Ok(Self { path: path.into(), archive: torch.prefix().into(), ran, tree, values, shards, below })
+    }
+
+    /// The folder in its archive, with a slash.
+    pub(in crate::checkpoint) fn archive(&self) -> &str {
+        &self.archive
     }
 
     /// The objects of its pickle.
