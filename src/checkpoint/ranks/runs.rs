@@ -4,8 +4,9 @@
 //! `_compute_local_shape_and_global_offset` in `torch/distributed/tensor/_utils.py` does.
 
 /// Runs that a dimension may be cut into. FSDP over tensor parallelism gives one, or as many as there are tensor-parallel
-/// ranks; a file could ask for one an element.
-const MOST: usize = 1 << 12;
+/// ranks; a file could ask for one an element. A factor, which is a product of sizes of the mesh, has the same bound: each of
+/// its parts takes work, even where all become one run.
+const MOST: usize = 1 << 10;
 
 /// Indices of a dimension, as runs of first index and count.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +49,10 @@ impl Runs {
 
     /// `_StridedShard`: of each of `factor` parts, which were sharded before, a part. `None` where that gives too many runs.
     pub(super) fn strided(&self, share: Share, factor: u64) -> Option<Self> {
+        // There is nothing in more parts than elements.
+        if factor.min(self.len()) > crate::bytes::length(MOST) {
+            return None;
+        }
         let mut runs = Self(Vec::new());
         for rank in 0..factor {
             let (start, end) = chunk(self.len(), Share { rank, of: factor });
@@ -119,6 +124,8 @@ mod tests {
     #[test]
     fn a_factor_made_to_cut_each_element_is_refused() {
         assert_eq!(Runs::all(1 << 40).strided(share(0, 2), 1 << 39), None);
+        // Nor one that a mesh of one rank gives all in one run.
+        assert_eq!(Runs::all(1 << 40).strided(share(0, 1), 1 << 34), None);
         // More parts than elements are no more work than there are elements.
         assert_eq!(Runs::all(2).strided(share(0, 2), u64::MAX).unwrap().len(), 2);
     }
