@@ -149,8 +149,16 @@ fn reason(name: &str) -> &'static str {
         ("fp32.pt", "a copy of what the model states hold"),
         ("rng", "random state"),
     ];
+    /// Files that may hold a model, and were not opened.
+    const MODELS: [&str; 7] = [".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".safetensors"];
     let name = name.to_ascii_lowercase();
-    REASONS.iter().find(|(part, _)| name.contains(part)).map_or("no weights", |(_, reason)| reason)
+    let is_model = MODELS.iter().any(|end| name.ends_with(end));
+    let other = if is_model {
+        "no file of this checkpoint, and not opened: convert it by itself"
+    } else {
+        "no weights"
+    };
+    REASONS.iter().find(|(part, _)| name.contains(part)).map_or(other, |(_, reason)| reason)
 }
 
 /// Opens the shards of a model as one source.

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use depickle::checkpoint::{Error, FolderError};
+use depickle::checkpoint::{Error, FolderError, OpenOptions};
 use depickle::rebuild;
 use depickle::tensor::TilingError;
 use tempfile::TempDir;
@@ -259,6 +259,71 @@ fn placements_that_cannot_be_put_together_are_refused_by_name() {
     };
     assert!(matches!(error(&[factor(1 << 39), rows(1)]), Error::Unsupported(_)));
     assert!(matches!(error(&[factor(-1), rows(1)]), Error::Folder(FolderError::Lacks { .. })));
+}
+
+/// Files of two ranks by each of these names, with the rank in the place of the star.
+fn named(patterns: &[&str]) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    for pattern in patterns {
+        for rank in 0..2 {
+            let name = pattern.replace('*', &rank.to_string());
+            fs::create_dir_all(folder.path().join(&name).parent().unwrap()).unwrap();
+            write(&folder, &name, &dict(&[("w", rows(rank).part())]), &rows(rank).bytes());
+        }
+    }
+    folder
+}
+
+/// The models of a folder, and what is left out of it.
+fn models(folder: &TempDir) -> (Vec<String>, Vec<(String, String)>) {
+    let opened = depickle::folder::open(folder.path(), &OpenOptions::default(), &mut |_, _| Ok(())).unwrap();
+    (opened.models.into_iter().map(|model| model.set.stem).collect(), opened.left_out)
+}
+
+#[test]
+fn a_factor_that_only_takes_time_is_refused() {
+    let strided = placement("_StridedShard", &[("dim", int(0)), ("split_factor", int(1 << 34))]);
+    let lie =
+        Rank { placements: vec![strided], size: vec![1 << 40], local: vec![2], mesh: vec![1], ..rows(0) };
+    assert!(matches!(error(&[lie]), Error::Unsupported(_)));
+}
+
+#[test]
+fn pieces_are_counted_over_all_tensors() {
+    let strided = placement("_StridedShard", &[("dim", int(0)), ("split_factor", int(1000))]);
+    let lie = Rank { placements: vec![strided], size: vec![2000], local: vec![1000], ..rows(0) };
+    let names: Vec<String> = (0..300).map(|i| format!("w{i}")).collect();
+    let all: Vec<(&str, Part)> = names.iter().map(|name| (name.as_str(), lie.part())).collect();
+    let folder = TempDir::new().unwrap();
+    write(&folder, "rank0.pt", &dict(&all), &lie.bytes());
+    assert!(refused(&folder).to_string().contains("in thousands of pieces"));
+}
+
+#[test]
+fn each_set_of_files_is_a_model_of_its_own() {
+    for (patterns, expected) in [
+        (["model_rank_*_step100.pt", "model_rank_*_step200.pt"], ["model_step100", "model_step200"]),
+        (["ep1-ba20-rank*.pt", "ep2-ba40-rank*.pt"], ["ep1-ba20", "ep2-ba40"]),
+        (["upsampler_rank_*.pt", "model_rank_*_ema.pt"], ["model_ema", "upsampler"]),
+    ] {
+        assert_eq!(models(&named(&patterns)).0, expected);
+    }
+}
+
+#[test]
+fn files_beside_those_of_ranks_are_not_said_to_hold_nothing() {
+    let folder = named(&["rank*.pt"]);
+    for name in ["head.pt", "notes.log"] {
+        write(&folder, name, &dict(&[("b", local(&[2]))]), &[("0", floats(2))]);
+    }
+    let (found, left_out) = models(&folder);
+    assert_eq!(found, ["model"]);
+    let head = left_out.iter().find(|(name, _)| name == "head.pt").unwrap();
+    assert!(head.1.contains("convert it by itself"), "{left_out:?}");
+    // Checkpoints in folders of their own are not one.
+    let folder = named(&["exp1/rank*.pt", "exp2/rank*.pt"]);
+    assert!(!depickle::folder::is_checkpoint(folder.path()));
+    assert!(depickle::folder::is_checkpoint(&folder.path().join("exp1")));
 }
 
 #[test]

@@ -56,11 +56,7 @@ const LAYOUTS: &[Layout] = &[
         open: |folder, options| deepspeed::open(folder, options).map(one),
     },
     Layout { name: MEGATRON, has: megatron::is_here, open: megatron::open },
-    Layout {
-        name: "ranks",
-        has: ranks::is_here,
-        open: |folder, options| ranks::open(folder, options).map(one),
-    },
+    Layout { name: "ranks", has: ranks::is_here, open: ranks::open },
 ];
 
 /// Opens a folder that is one checkpoint: its model, or one for each rank where ranks cannot be merged. Empty for any other

@@ -15,14 +15,14 @@ mod union;
 use std::collections::HashMap;
 
 use crate::container::{Archive, Format, TorchZip, detect};
-use crate::tensor::{EntryId, Piece, Region, Step, Streams, TensorId, View};
+use crate::tensor::{EntryId, Piece, Region, Streams, TensorId, View};
 use crate::values::Values;
 
-use super::folder::{Folder, FolderError, Held, Merge, RankFile};
+use super::folder::{Folder, FolderError, Held, Merge, Named, RankFile};
 use super::{Error, OpenOptions, Opened, zip};
 
 use names::Set;
-use part::Part;
+use part::{Part, TOO_MANY};
 pub(super) use replica::Replica;
 use spread::{Consists, Spread};
 use union::{Met, Union, Whole};
@@ -73,25 +73,35 @@ fn has_shards(folder: &Folder, path: &str) -> Result<bool, Error> {
 /// Classes of tensors that are spread over ranks.
 const NAMES: &[&[u8]] = &[b"DTensor", b"ShardedTensor"];
 
-/// Puts the files of all ranks together.
+/// Pieces beyond one for each part, over all tensors of all ranks: names can share one local part that each cuts into thousands.
+const MOST_PIECES: usize = 1 << 18;
+
+/// Puts the files of all ranks together: a model of each set, which may be of another save.
 ///
 /// # Errors
 /// Files that are missing, doubled or another checkpoint's; parts that do not tile their tensor.
-pub(super) fn open(folder: &Folder, options: &OpenOptions) -> Result<Opened, Error> {
+pub(super) fn open(folder: &Folder, options: &OpenOptions) -> Result<Vec<Named>, Error> {
     let sets = sets(folder);
+    let names = names::models(&sets);
+    sets.iter().zip(names).map(|(set, name)| Ok((name, open_set(folder, set, options)?))).collect()
+}
+
+fn open_set(folder: &Folder, set: &Set, options: &OpenOptions) -> Result<Opened, Error> {
     let merge = Merge::new(&options.limits);
-    let mut ranks =
-        Ranks { merge, parts: HashMap::new(), known: HashMap::new(), replicas: Vec::new(), save: None };
+    let mut ranks = Ranks {
+        merge,
+        parts: HashMap::new(),
+        pieces: 0,
+        known: HashMap::new(),
+        replicas: Vec::new(),
+        save: None,
+    };
     let mut union = Union::default();
-    // What is no tensor, by the first rank of each set, and the places of its entries.
+    // What is no tensor, by the first rank, and the places of its entries.
     let mut values = Vec::new();
-    for set in &sets {
-        ranks.save = None;
-        let below = (sets.len() > 1).then(|| Step::Key(set.key()));
-        for (number, path) in set.complete()?.into_iter().enumerate() {
-            let file = ranks.file(folder, path, below.as_ref(), &mut union, options)?;
-            values.extend((number == 0).then_some(file));
-        }
+    for (number, path) in set.complete()?.into_iter().enumerate() {
+        let file = ranks.file(folder, path, &mut union, options)?;
+        values.extend((number == 0).then_some(file));
     }
     let Whole { tree, parts, ids } = union.into_tree(|met| ranks.tensor(met))?;
     let Ranks { merge, replicas, .. } = ranks;
@@ -109,10 +119,12 @@ struct Ranks<'a> {
     merge: Merge<'a>,
     /// What files have of tensors that are spread over ranks.
     parts: HashMap<TensorId, Part>,
+    /// Pieces beyond the first of each part.
+    pieces: usize,
     /// Tensors that were put together, by what they consist of: names of the same data stay so.
     known: HashMap<Consists, TensorId>,
     replicas: Vec<Replica>,
-    /// The first file of a set, and which save it says that it is of.
+    /// The first file, and which save it says that it is of.
     save: Option<(Box<str>, Save)>,
 }
 
@@ -143,16 +155,12 @@ impl Ranks<'_> {
         &mut self,
         folder: &Folder,
         path: &str,
-        below: Option<&Step>,
         union: &mut Union,
         options: &OpenOptions,
     ) -> Result<(Vec<usize>, Vec<Values>), Error> {
         let options = OpenOptions { shards: true, ..options.clone() };
         let number = self.merge.files.len();
         let file = RankFile::open(folder, path, &mut self.merge, &options)?;
-        if let Some(last) = self.merge.files.last_mut() {
-            last.depth = usize::from(below.is_some());
-        }
         self.check_save(path, &file)?;
         let names: HashMap<TensorId, String> =
             file.tree.tensors().map(|(entry, tensor)| (tensor, file.tree.path(entry).join("."))).collect();
@@ -161,9 +169,13 @@ impl Ranks<'_> {
             let Some(name) = names.get(&shard.tensor) else { continue };
             let part = Part::read(&file, shard, name, &self.merge)
                 .map_err(|error| error.inside(&format!("{}, {name:?}", path.escape_debug())))?;
+            self.pieces = self.pieces.saturating_add(part.boxes.len().saturating_sub(1));
+            if self.pieces > MOST_PIECES {
+                return Err(TOO_MANY.inside(path));
+            }
             self.parts.insert(shard.tensor, part);
         }
-        let places = union.add(&file.tree, number, below)?;
+        let places = union.add(&file.tree, number)?;
         Ok((places, file.into_held().values))
     }
 
@@ -183,9 +195,7 @@ impl Ranks<'_> {
         let whole = if let Some(known) = self.known.get(&consists) {
             *known
         } else {
-            let depth = self.merge.files.first().map_or(0, |file| file.depth);
-            let path: Box<[Box<str>]> =
-                met.path.iter().skip(depth).map(|step| step.as_str().into()).collect();
+            let path: Box<[Box<str>]> = met.path.iter().map(|step| step.as_str().into()).collect();
             let (dtype, shape, boxes) = &consists;
             let piece = |(view, region): &(View, Region)| {
                 let Region { start, size } = region.clone();

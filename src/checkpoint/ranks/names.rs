@@ -7,7 +7,7 @@
 //! model_rank_0_of_8.pt, rank_0/model.pt                         and their like
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -48,8 +48,8 @@ fn parse(path: &str) -> Option<(Box<str>, u64, Option<u64>)> {
         LazyLock::new(|| Regex::new(r"(?i)world[-_.]?size[-_.]?(\d+)").ok());
     let found = RANK.as_ref()?.captures(path)?;
     let (before, after) = (found.get(1)?.as_str(), found.get(5)?.as_str());
-    // Further folders are those of other checkpoints.
-    if before.matches('/').count().saturating_add(after.matches('/').count()) > 1 {
+    // Files of a folder below are a checkpoint of their own, except where each rank has a folder.
+    if before.contains('/') || after.matches('/').count() > 1 {
         return None;
     }
     let of = found.get(3).map_or("", |of| of.as_str());
@@ -92,21 +92,57 @@ impl Set {
 
     /// Whether its files are the state of an optimizer, or what else a run needs to go on.
     pub(super) fn is_of_run(&self) -> bool {
-        let name = self.pattern.to_ascii_lowercase();
-        ["optim", "scheduler", "rng", "random", "extra_state", "sampler"]
-            .iter()
-            .any(|word| name.contains(word))
+        /// Whole words, since a model may be an `upsampler`, and `random_features` are weights.
+        const WORDS: [&str; 12] = [
+            "_optim_",
+            "_optims_",
+            "_optimizer_",
+            "_optimizers_",
+            "_scheduler_",
+            "_schedulers_",
+            "_rng_",
+            "_rngs_",
+            "_random_state_",
+            "_random_states_",
+            "_extra_state_",
+            "_sampler_",
+        ];
+        let name = self.pattern.rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
+        let words = name.split(|c: char| matches!(c, '-' | '_' | '.' | '*') || c.is_ascii_digit());
+        let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+        let name = format!("_{}_", words.join("_"));
+        WORDS.iter().any(|word| name.contains(word))
     }
 
-    /// What its tensors stand below, where a folder has several sets.
-    pub(super) fn key(&self) -> Box<str> {
+    /// What its model is called, where a folder has several sets: its name without the number of the rank.
+    fn key(&self) -> String {
         static WORDS: LazyLock<Option<Regex>> = LazyLock::new(|| {
             Regex::new(r"(?i)[-_./]*(world[-_.]?size[-_.]?\d+[-_.]?)?(rank|shard|part)[-_./]*$").ok()
         });
-        let name = self.pattern.split('*').next().unwrap_or_default();
-        let bare = WORDS.as_ref().map_or(name.into(), |words| words.replace(name, ""));
-        if bare.is_empty() { self.pattern.clone() } else { (&*bare).into() }
+        let (before, after) = self.pattern.split_once('*').unwrap_or((&self.pattern, ""));
+        let bare = WORDS.as_ref().map_or(before.into(), |words| words.replace(before, ""));
+        let after = after.rsplit_once('.').map_or(after, |(stem, _)| stem);
+        let name = format!("{bare}{}", after.replace('/', "_"));
+        name.trim_matches(|c| matches!(c, '-' | '_' | '.')).to_owned()
     }
+}
+
+/// What the models of sets are called. No two have the same name.
+pub(super) fn models(sets: &[Set]) -> Vec<Box<str>> {
+    if let [_] = sets {
+        return vec!["model".into()];
+    }
+    let mut known = HashSet::new();
+    let name = |set: &Set| {
+        let key = set.key();
+        let key = if key.is_empty() { "model".to_owned() } else { key };
+        // Patterns that differ in their folders or the ends of their names alone.
+        let further = (2..).map(|number: u64| format!("{key}_{number}"));
+        let mut names = std::iter::once(key.clone()).chain(further);
+        let name = names.find(|name| known.insert(name.to_lowercase())).unwrap_or_default();
+        name.into()
+    };
+    sets.iter().map(name).collect()
 }
 
 #[cfg(test)]
@@ -127,16 +163,52 @@ mod tests {
         ] {
             assert_eq!(parse(name), Some((pattern.into(), rank, world)), "{name}");
         }
-        for name in ["model.pt", "franklin.pt", "step3.pt", "a/b/rank0.pt", "rank99999999999999999999.pt"] {
+        for name in [
+            "model.pt",
+            "franklin.pt",
+            "step3.pt",
+            "a/rank0.pt",
+            "a/b/rank0.pt",
+            "rank99999999999999999999.pt",
+        ] {
             assert_eq!(parse(name), None, "{name}");
         }
     }
 
     #[test]
-    fn several_sets_are_told_apart_by_what_is_before_the_rank() {
-        let key = |pattern: &str| Set { pattern: pattern.into(), ..Set::default() }.key().into_string();
-        assert_eq!(key("model_world_size_2_rank_*.pt"), "model");
-        assert_eq!(key("pytorch_model_fsdp_1_rank*.bin"), "pytorch_model_fsdp_1");
-        assert_eq!(key("rank*.pt"), "rank*.pt");
+    fn several_sets_are_told_apart_by_what_is_around_the_rank() {
+        let names = |patterns: &[&str]| {
+            let set = |pattern: &&str| Set { pattern: (*pattern).into(), ..Set::default() };
+            models(&patterns.iter().map(set).collect::<Vec<_>>())
+        };
+        let several = names(&[
+            "model_world_size_2_rank_*.pt",
+            "model_rank_*_ema.pt",
+            "pytorch_model_fsdp_1_rank*.bin",
+            "rank*.pt",
+            "rank*.bin",
+            "rank_*/ema.pt",
+        ]);
+        let expected = ["model", "model_ema", "pytorch_model_fsdp_1", "model_2", "model_3", "ema"];
+        assert_eq!(several.iter().map(|name| &**name).collect::<Vec<_>>(), expected);
+        assert_eq!(names(&["ep1-rank*.pt"]), ["model".into()]);
+    }
+
+    #[test]
+    fn what_a_run_needs_is_told_by_whole_words_of_the_name() {
+        let is_of_run = |pattern: &str| Set { pattern: pattern.into(), ..Set::default() }.is_of_run();
+        for name in [
+            "optim_world_size_2_rank_*.pt",
+            "lr_scheduler_rank*.pt",
+            "random_states_rank*.pt",
+            "rank_*/optimizer.pt",
+        ] {
+            assert!(is_of_run(name), "{name}");
+        }
+        for name in
+            ["upsampler_rank_*.pt", "resampler_rank*.pt", "random_features_rank_*.pt", "optimus_rank*.pt"]
+        {
+            assert!(!is_of_run(name), "{name}");
+        }
     }
 }

@@ -265,7 +265,7 @@ fn grow(region: &Region, start: u64, size: u64) -> Region {
     Region { start: with(&region.start, start), size: with(&region.size, size) }
 }
 
-const TOO_MANY: Error = Error::Unsupported("a part of a tensor in thousands of pieces");
+pub(super) const TOO_MANY: Error = Error::Unsupported("a part of a tensor in thousands of pieces");
 const PARTIAL: Error = Error::Unsupported(
     "a partial sum (the full tensor is the sum over all ranks; save it with DTensor.full_tensor())",
 );

@@ -43,27 +43,12 @@ pub(super) struct Met<'a> {
 }
 
 impl Union {
-    /// Begins with a root that holds the files' roots, or is theirs where there is no step. Gives the place of each entry.
-    pub(super) fn add(
-        &mut self,
-        tree: &Tree,
-        file: usize,
-        at: Option<&Step>,
-    ) -> Result<Vec<usize>, FolderError> {
+    /// Adds the tree of a file. Gives the place of each entry.
+    pub(super) fn add(&mut self, tree: &Tree, file: usize) -> Result<Vec<usize>, FolderError> {
         let mut ids: Vec<usize> = Vec::with_capacity(tree.len());
-        let above = match at {
-            Some(step) => {
-                let root = self.place(None, &Step::Root, &Kind::Mapping, file)?;
-                Some((root, step))
-            }
-            None => None,
-        };
         for (id, entry) in tree.iter() {
             let parent = entry.parent.and_then(|parent| ids.get(parent.index()).copied());
-            let place = match (parent, above) {
-                (None, Some((root, step))) => self.place(Some(root), step, &entry.kind, file)?,
-                (parent, _) => self.place(parent, &entry.step, &entry.kind, file)?,
-            };
+            let place = self.place(parent, &entry.step, &entry.kind, file)?;
             ids.push(place);
             let Some(there) = self.places.get_mut(place) else { continue };
             if let Kind::Leaf(Leaf::Tensor(tensor)) = entry.kind {
@@ -163,8 +148,8 @@ mod tests {
     #[test]
     fn each_place_stands_once_with_the_tensors_of_all_files() {
         let mut union = Union::default();
-        union.add(&tree(&[("a", tensor(0)), ("n", values())]), 0, None).unwrap();
-        union.add(&tree(&[("b", tensor(1)), ("a", tensor(2)), ("n", values())]), 1, None).unwrap();
+        union.add(&tree(&[("a", tensor(0)), ("n", values())]), 0).unwrap();
+        union.add(&tree(&[("b", tensor(1)), ("a", tensor(2)), ("n", values())]), 1).unwrap();
         let mut met = Vec::new();
         let Whole { tree, parts, .. } = union
             .into_tree::<FolderError>(|place| {
@@ -184,10 +169,10 @@ mod tests {
     #[test]
     fn what_is_a_tensor_in_one_file_is_none_in_another() {
         let mut union = Union::default();
-        union.add(&tree(&[("a", tensor(0))]), 0, None).unwrap();
-        let error = union.add(&tree(&[("a", Kind::Mapping)]), 1, None).unwrap_err();
+        union.add(&tree(&[("a", tensor(0))]), 0).unwrap();
+        let error = union.add(&tree(&[("a", Kind::Mapping)]), 1).unwrap_err();
         assert!(matches!(error, FolderError::Ranks { .. }));
         let twice = tree(&[("a", tensor(0)), ("a", tensor(1))]);
-        assert!(matches!(Union::default().add(&twice, 0, None), Err(FolderError::SamePlace(_))));
+        assert!(matches!(Union::default().add(&twice, 0), Err(FolderError::SamePlace(_))));
     }
 }
