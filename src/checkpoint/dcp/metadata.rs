@@ -12,7 +12,7 @@
 //! Source: `torch/distributed/checkpoint/metadata.py` and `filesystem.py`; until torch 2.2 `TensorProperties` was that of
 //! `torch/distributed/_shard/sharded_tensor/metadata.py`, and in torch 1.13 all stood in `torch/distributed/_shard/checkpoint`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::pickle::{Graph, NodeId};
 use crate::rebuild::torch_dtype;
@@ -67,6 +67,8 @@ pub(super) struct Item {
     pub(super) name: Box<str>,
     pub(super) path: Vec<Step>,
     pub(super) what: What,
+    /// Where its chunks are, once the metadata of a second rank is added.
+    known: HashSet<Region>,
 }
 
 /// What a name stands for.
@@ -132,7 +134,7 @@ impl Metadata {
             let path = paths.get(&name).cloned();
             let path = path.unwrap_or_else(|| unplanned(&name));
             self.by_name.insert(name.clone(), self.items.len());
-            self.items.push(Item { name, path, what });
+            self.items.push(Item { name, path, what, known: HashSet::new() });
         }
         let rest = storage.into_iter();
         let rest = rest.map(|((name, _), stored)| Spare { name, copy_of: None, region: None, stored });
@@ -162,12 +164,15 @@ impl Item {
                 What::Tensor { dtype, shape, chunks },
                 What::Tensor { dtype: other, shape: size, chunks: further },
             ) if *dtype == other && *shape == size => {
+                if self.known.is_empty() {
+                    self.known.extend(chunks.iter().map(|chunk| chunk.region.clone()));
+                }
                 let mut spares = Vec::new();
                 for Chunk { region, stored } in further {
-                    if chunks.iter().any(|known| known.region == region) {
-                        spares.push(spare(Some(region), stored));
-                    } else {
+                    if self.known.insert(region.clone()) {
                         chunks.push(Chunk { region, stored });
+                    } else {
+                        spares.push(spare(Some(region), stored));
                     }
                 }
                 Ok(spares)
@@ -302,7 +307,7 @@ impl Reader<'_> {
         let list = self.attribute(value, "chunks")?;
         let items = self.plain.items(list).ok_or_else(|| self.wrong(list, "a list of chunks"))?;
         let mut chunks: Vec<Chunk> = Vec::with_capacity(items.len());
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for chunk in items {
             self.expect(*chunk, "ChunkStorageMetadata")?;
             let start = self.numbers(self.attribute(*chunk, "offsets")?)?;
