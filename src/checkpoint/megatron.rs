@@ -36,7 +36,13 @@ const SIZES: [&str; 3] =
 
 /// Whether a folder is such a checkpoint, or holds that of the last save.
 pub(super) fn is_here(folder: &Folder) -> bool {
-    !ranks(folder, "").is_empty() || folder.has(TRACKER)
+    !ranks(folder, "").is_empty() || folder.has(TRACKER) && folder.files().any(is_in_save)
+}
+
+/// Whether a file is in the folder of a save. verl has a file of the tracker's name, too, beside folders `global_step_N`.
+fn is_in_save(path: &str) -> bool {
+    let folder = path.split_once('/').map_or("", |(folder, _)| folder);
+    folder == "release" || folder.starts_with("iter_")
 }
 
 /// The folder of the last save, with a slash, if there is a file that names it.
@@ -136,10 +142,12 @@ struct Facts {
     rank: Option<u64>,
     sizes: Option<[u64; 3]>,
     iteration: Option<u64>,
+    /// Sizes and checksums of what is in the archive, if it has any.
+    contents: Option<Box<[(u64, u32)]>>,
 }
 
 impl Facts {
-    fn read(ran: &Ran) -> Self {
+    fn read(ran: &Ran, archive: &Archive) -> Self {
         let plain = Plain { graph: &ran.graph };
         let number = |id| plain.number(id);
         let args = plain.get(ran.root, "args");
@@ -148,7 +156,15 @@ impl Facts {
         let [tensor, pipeline, expert] = SIZES;
         let sizes = argument(tensor)
             .map(|tensor| [tensor, argument(pipeline).unwrap_or(1), argument(expert).unwrap_or(1)]);
-        Self { rank: argument("rank"), sizes, iteration: plain.get(ran.root, "iteration").and_then(number) }
+        let members = archive.members();
+        let has_checksums = members.iter().any(|member| member.crc32 != 0);
+        let contents = members.iter().map(|member| (member.size, member.crc32)).collect();
+        Self {
+            rank: argument("rank"),
+            sizes,
+            iteration: plain.get(ran.root, "iteration").and_then(number),
+            contents: has_checksums.then_some(contents),
+        }
     }
 }
 
@@ -161,7 +177,7 @@ fn open_rank(folder: &Folder, path: &str, options: &OpenOptions) -> Result<(Open
     let (mut opened, facts) = match archive {
         Some(torch) => {
             let (ran, opened) = zip::read(&source, &torch, options)?;
-            (opened, Facts::read(&ran))
+            (opened, Facts::read(&ran, torch.archive()))
         }
         // As torch wrote files before 1.6: what it says of itself is not asked.
         None => (super::open(&source, options)?, Facts::default()),
@@ -170,11 +186,14 @@ fn open_rank(folder: &Folder, path: &str, options: &OpenOptions) -> Result<(Open
     Ok((opened, facts))
 }
 
-/// Every file says the same of the save, and each is of another process.
+/// Every file says the same of the save, and each is of another process. What transformers' conversion script
+/// (`checkpoint_reshaping_and_interoperability.py`) writes has the arguments of one process in every file: there what is in
+/// the files tells them apart.
 fn check_one_save(paths: &[&str], facts: &[Facts]) -> Result<(), FolderError> {
     let path = |at: usize| paths.get(at).map_or("".into(), |path| Box::from(*path));
     let Some(first) = facts.first() else { return Ok(()) };
-    let mut seen: HashMap<u64, usize> = HashMap::new();
+    let shared = facts.iter().all(|fact| fact.rank == first.rank);
+    let mut seen: HashMap<(u64, Option<&[(u64, u32)]>), usize> = HashMap::new();
     for (at, fact) in facts.iter().enumerate() {
         let differs = [("args", fact.sizes != first.sizes), ("iteration", fact.iteration != first.iteration)];
         if let Some((name, _)) = differs.into_iter().find(|(_, differs)| *differs) {
@@ -182,7 +201,11 @@ fn check_one_save(paths: &[&str], facts: &[Facts]) -> Result<(), FolderError> {
             return Err(FolderError::Differ { name: name.into(), what: "what the save was", first, second });
         }
         let Some(rank) = fact.rank else { continue };
-        if let Some(other) = seen.insert(rank, at) {
+        let contents = fact.contents.as_deref().filter(|_| shared);
+        if shared && contents.is_none() {
+            continue;
+        }
+        if let Some(other) = seen.insert((rank, contents), at) {
             let (first, second) = (path(other), path(at));
             return Err(FolderError::SameRank { first, second, rank: Box::new([rank]) });
         }
@@ -248,6 +271,21 @@ mod tests {
             assert_eq!(numbers(name), None, "{name}");
         }
         assert_eq!(renamed("tp_rank_00_pp_rank_000", &[1, 12]), "tp_rank_01_pp_rank_012");
+    }
+
+    #[test]
+    fn files_of_one_process_are_told_apart_by_what_is_in_them() {
+        let fact = |rank, crc32| Facts {
+            rank: Some(rank),
+            contents: Some([(4, 7), (8, crc32)].into()),
+            ..Facts::default()
+        };
+        let check = |facts: &[Facts]| check_one_save(&["a", "b", "c"], facts);
+        assert_eq!(check(&[fact(0, 1), fact(0, 2), fact(0, 3)]), Ok(()));
+        assert_eq!(check(&[fact(0, 1), fact(1, 1), fact(2, 1)]), Ok(()));
+        let twice = Err(FolderError::SameRank { first: "a".into(), second: "c".into(), rank: [0].into() });
+        assert_eq!(check(&[fact(0, 1), fact(0, 2), fact(0, 1)]), twice);
+        assert_eq!(check(&[fact(0, 1), fact(1, 2), fact(0, 3)]), twice);
     }
 
     #[test]

@@ -130,6 +130,20 @@ fn a_rank_in_the_place_of_another_or_of_another_save_is_refused() {
     assert!(models(folder.path()).is_err());
 }
 
+/// verl keeps its number in a file of the same name, beside folders of files of ranks.
+#[test]
+fn a_tracker_without_folders_of_saves_is_not_megatrons() {
+    let root = TempDir::new().unwrap();
+    fs::write(root.path().join("latest_checkpointed_iteration.txt"), "20").unwrap();
+    let actor = root.path().join("global_step_20/actor");
+    fs::create_dir_all(&actor).unwrap();
+    fs::copy(distributed("megatron/nemo/mp_rank_00/model_weights.ckpt"), actor.join("model.pt")).unwrap();
+    assert_eq!(Folder::list(root.path(), &OpenOptions::default()).unwrap().layout(), None);
+    let out = TempDir::new().unwrap();
+    let converted = depickle(out.path(), &["convert", root.path().to_str().unwrap(), "-o", "out"]);
+    assert!(out.path().join("out/global_step_20/actor/model.safetensors").exists(), "{converted:?}");
+}
+
 #[test]
 fn the_number_of_the_last_save_stays_in_the_folder() {
     for text in ["../iter_0000010", "11", "", "-10", "iter_0000010", "release"] {
