@@ -143,6 +143,7 @@ fn reason(name: &str) -> &'static str {
     /// By what is in its name.
     const REASONS: &[(&str, &str)] = &[
         ("model_optim_rng", "weights of another save"),
+        ("model_states", "weights of another save"),
         ("optim", "optimizer state"),
         ("exp_avg", "optimizer state"),
         ("step.pt", "optimizer state"),
