@@ -75,9 +75,80 @@ fn missing_files_are_named() {
     assert!(
         matches!(refused(&folder), Error::Folder(FolderError::Missing(name)) if &*name == "__2_0.distcp")
     );
+    let shard = |rank, file, of| format!("shard-{rank:05}-model-{file:05}-of-{of:05}.safetensors");
     let folder = copy("dcp/hf");
-    fs::remove_file(folder.path().join("shard-00001-model-00001-of-00001.safetensors")).unwrap();
-    assert!(matches!(refused(&folder), Error::Folder(FolderError::Tiling { .. })));
+    let at = |name: &str| folder.path().join(name);
+    let missing = |wanted: &str| {
+        let error = refused(&folder);
+        assert!(matches!(&error, Error::Folder(FolderError::Missing(name)) if **name == *wanted), "{error}");
+    };
+    fs::rename(at(&shard(2, 1, 1)), at(&shard(3, 1, 1))).unwrap();
+    missing(&shard(2, 1, 1));
+    fs::remove_file(at(&shard(1, 1, 1))).unwrap();
+    missing(&shard(1, 1, 1));
+    fs::rename(at(&shard(3, 1, 1)), at(&shard(1, 1, 2))).unwrap();
+    missing(&shard(1, 2, 2));
+}
+
+#[test]
+fn files_of_two_saves_by_their_names_are_refused() {
+    let folder = copy("dcp/hf");
+    let file = folder.path().join("shard-00002-model-00001-of-00001.safetensors");
+    fs::rename(&file, folder.path().join("shard-00002-model-00001-of-00002.safetensors")).unwrap();
+    assert!(matches!(refused(&folder), Error::Folder(FolderError::Differ { .. })));
+}
+
+/// Other programs call files of theirs shards, too.
+#[test]
+fn a_file_that_is_called_a_shard_makes_no_distributed_checkpoint() {
+    let options = depickle::checkpoint::OpenOptions::default();
+    let layout =
+        |folder: &TempDir| depickle::checkpoint::Folder::list(folder.path(), &options).unwrap().layout();
+    let from = copy("dcp/hf");
+    let bytes = fs::read(from.path().join("shard-00001-model-00001-of-00001.safetensors")).unwrap();
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("shard-00001.safetensors"), &bytes).unwrap();
+    assert_eq!(layout(&folder), None);
+    let named = folder.path().join("shard-00001-model-00001-of-00001.safetensors");
+    fs::write(&named, &bytes).unwrap();
+    assert_eq!(layout(&folder), Some("dcp"));
+    replace(&named, "DCP_SHARDING_INFO", "DCP_SHARDING_NONE");
+    assert_eq!(layout(&folder), None);
+}
+
+/// Accelerate numbers the folders of its models.
+#[test]
+fn every_model_of_accelerate_is_opened() {
+    let folder = copy("accelerate/fsdp");
+    let second = copy("accelerate/fsdp");
+    let name = "pytorch_model_fsdp_0";
+    fs::rename(second.path().join(name), folder.path().join("pytorch_model_fsdp_1")).unwrap();
+    let out = TempDir::new().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let converted = crate::cli::depickle(out.path(), &["convert", path, "-o", "out"]);
+    assert_eq!(converted.code, 0, "{converted:?}");
+    let output = |name: &str| fs::read(out.path().join("out").join(name)).unwrap();
+    let files = ["model_fsdp_0.safetensors", "model_fsdp_1.safetensors"].map(output);
+    assert_eq!(files[0], files[1]);
+    let checked = crate::cli::depickle(out.path(), &["verify", "out", "--source", path, "--reconvert"]);
+    assert_eq!(checked.code, 0, "{checked:?}");
+}
+
+#[test]
+fn the_states_of_another_save_of_deepspeed_are_named_so() {
+    let folder = copy("deepspeed/stage2_fp32");
+    let (last, first) = (folder.path().join("global_step2"), folder.path().join("global_step1"));
+    fs::create_dir(&first).unwrap();
+    for entry in fs::read_dir(last).unwrap().map(Result::unwrap) {
+        fs::copy(entry.path(), first.join(entry.file_name())).unwrap();
+    }
+    let out = TempDir::new().unwrap();
+    let path = folder.path().to_str().unwrap();
+    assert_eq!(crate::cli::depickle(out.path(), &["convert", path, "-o", "out"]).code, 0);
+    let manifest = fs::read(out.path().join("out/manifest.json")).unwrap();
+    let manifest: depickle::custody::Manifest = serde_json::from_slice(&manifest).unwrap();
+    let states = manifest.left_out_files.iter().find(|file| file.path.ends_with("model_states.pt")).unwrap();
+    assert_eq!(states.reason, "weights of another save", "{}", states.path);
 }
 
 /// The part of a rank that has one entry is an archive like any other, and its tensor no whole one.

@@ -13,14 +13,14 @@ mod metadata;
 mod safetensors;
 mod spool;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::accounting::Accounting;
 use crate::bytes::Span;
 use crate::policy::Verdict;
 use crate::tensor::{Piece, Region, Step, StreamId, Streams, TensorId, View};
 
-use super::folder::{Folder, FolderError, Merge};
+use super::folder::{Folder, FolderError, Merge, Named, one};
 use super::ranks::Replica;
 use super::run::{judge_bystander, run};
 use super::{Error, OpenOptions, Opened, Source, SourceFile, megatron};
@@ -30,23 +30,38 @@ use metadata::{Metadata, What};
 
 const METADATA: &str = ".metadata";
 
-/// Folders in which Accelerate keeps the weights of a model, beside others for its optimizer.
-const BELOW: &[&str] = &["", "pytorch_model_fsdp_0/", "pytorch_model_fsdp/"];
+/// What the folders are called in which Accelerate keeps the weights of a model, beside others for its optimizer:
+/// `pytorch_model_fsdp_1` where it is the second (`accelerate/utils/fsdp_utils.py`, `save_fsdp_model`).
+const ACCELERATE: &str = "pytorch_model_fsdp";
 
 /// Whether a folder is such a checkpoint, one of a program that keeps its weights in one, or what is left of one: the parts
 /// without their metadata are archives that another reader would take for models.
 pub(super) fn is_here(folder: &Folder) -> bool {
-    base(folder).is_some() || folder.beside("").any(is_part)
+    !bases(folder).is_empty() || folder.beside("").any(is_part)
 }
 
 fn is_part(name: &str) -> bool {
     name.ends_with(".distcp")
 }
 
-/// The folder that it is in: this one, one of Accelerate's, or that of Megatron's last save.
-fn base(folder: &Folder) -> Option<String> {
-    let below = BELOW.iter().map(|below| (*below).to_owned());
-    below.chain(megatron::last_save(folder).ok().flatten()).find(|below| is_at(folder, below))
+/// The folders that its models are in: this one, those of Accelerate, or that of Megatron's last save.
+fn bases(folder: &Folder) -> Vec<String> {
+    let below: BTreeSet<&str> =
+        folder.files().filter_map(|path| path.split_once('/')).map(|it| it.0).collect();
+    let accelerate = below.into_iter().filter(|name| {
+        let number = name.strip_prefix(ACCELERATE).map(|rest| rest.strip_prefix('_').unwrap_or(rest));
+        number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+    });
+    let candidates = [
+        vec![String::new()],
+        accelerate.map(|name| format!("{name}/")).collect(),
+        megatron::last_save(folder).ok().flatten().into_iter().collect(),
+    ];
+    let there = candidates.into_iter().map(|mut below| {
+        below.retain(|below| is_at(folder, below));
+        below
+    });
+    there.into_iter().find(|below| !below.is_empty()).unwrap_or_default()
 }
 
 /// Whether such a checkpoint is in a folder below, whose path ends in a slash.
@@ -66,12 +81,20 @@ fn metadata_files(folder: &Folder, below: &str) -> Vec<String> {
     ranks.into_iter().map(|(_, name)| name.to_owned()).collect()
 }
 
-/// Opens the checkpoint of a folder.
+/// Opens the checkpoint of a folder. Several models are called as their folders.
 ///
 /// # Errors
 /// What is not as torch writes it, files that are missing or cut off, chunks that do not tile their tensor.
-pub(super) fn open(folder: &Folder, options: &OpenOptions) -> Result<Opened, Error> {
-    open_at(folder, &base(folder).unwrap_or_default(), options)
+pub(super) fn open(folder: &Folder, options: &OpenOptions) -> Result<Vec<Named>, Error> {
+    match bases(folder).as_slice() {
+        [] => Ok(one(open_at(folder, "", options)?)),
+        [below] => Ok(one(open_at(folder, below, options)?)),
+        several => {
+            let model =
+                |below: &String| Ok((below.trim_end_matches('/').into(), open_at(folder, below, options)?));
+            several.iter().map(model).collect()
+        }
+    }
 }
 
 /// Opens the checkpoint in a folder below.

@@ -1,10 +1,11 @@
 //! Chunks in safetensors files: each file holds a chunk of any number of tensors, under their names.
 //!
 //! With `SerializationFormat.SAFETENSORS` the metadata names them as it names other entries. `HuggingFaceStorageWriter`
-//! writes no metadata: where a chunk begins in its tensor stands in the header of its file, under `DCP_SHARDING_INFO`.
+//! writes no metadata: where a chunk begins in its tensor stands in the header of its file, under `DCP_SHARDING_INFO`. How large a
+//! tensor is, or how many ranks there were, no file says: without the files of the last rank the others look like a whole.
 //! Source: `torch/distributed/checkpoint/hf_storage.py`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use safetensors::tensor::TensorInfo;
 
@@ -17,9 +18,8 @@ use super::super::folder::{Folder, FolderError, Merge, contiguous};
 use super::super::{Error, OpenOptions, Opened, Source, SourceFile};
 use super::entries::{Entry, piece};
 
-/// What the files of ranks are called.
-const PREFIX: &str = "shard-";
-const SUFFIX: &str = ".safetensors";
+/// The key in the metadata of a header that says where chunks begin.
+const SHARDING: &str = "DCP_SHARDING_INFO";
 
 /// A safetensors file, or the part of a file that is one.
 pub(super) struct Blob {
@@ -103,13 +103,69 @@ impl Blob {
     }
 }
 
-/// Whether the files of ranks are in a folder below.
+/// Whether the files of ranks are in a folder below: by their names, and what the header of one says.
 pub(super) fn is_at(folder: &Folder, below: &str) -> bool {
-    shards(folder, below).next().is_some()
+    let says = |name: &str| {
+        let source = folder.source(&format!("{below}{name}")).ok()?;
+        blob(&source, 0).ok()??.metadata.contains_key(SHARDING).then_some(())
+    };
+    shards(folder, below).any(|(name, _)| says(name).is_some())
 }
 
-fn shards<'a>(folder: &'a Folder, below: &'a str) -> impl Iterator<Item = &'a str> {
-    folder.beside(below).filter(|name| name.starts_with(PREFIX) && name.ends_with(SUFFIX))
+/// What the name of a rank's file says of it: `shard-00002-model-00001-of-00003.safetensors`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Number {
+    rank: u32,
+    file: u32,
+    of: u32,
+}
+
+impl Number {
+    fn read(name: &str) -> Option<Self> {
+        let (rank, rest) = name.strip_prefix("shard-")?.split_once("-model-")?;
+        let (file, of) = rest.strip_suffix(".safetensors")?.split_once("-of-")?;
+        let number =
+            |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?;
+        Some(Self { rank: number(rank)?, file: number(file)?, of: number(of)? })
+    }
+
+    fn name(self) -> String {
+        let Self { rank, file, of } = self;
+        format!("shard-{rank:05}-model-{file:05}-of-{of:05}.safetensors")
+    }
+}
+
+fn shards<'a>(folder: &'a Folder, below: &'a str) -> impl Iterator<Item = (&'a str, Number)> {
+    folder.beside(below).filter_map(|name| Some((name, Number::read(name)?)))
+}
+
+/// All that the names speak of is there: each rank up to the highest, and each file of it. Whether the highest was the last
+/// rank, no file says.
+fn check_complete(folder: &Folder, below: &str) -> Result<(), FolderError> {
+    let numbers: BTreeSet<Number> = shards(folder, below).map(|(_, number)| number).collect();
+    let highest = numbers.last().map_or(0, |number| number.rank);
+    let Some(first) = numbers.first().copied() else { return Ok(()) };
+    if let Some(other) = numbers.iter().find(|number| number.of != first.of) {
+        let (first, second) = (first.name().into(), other.name().into());
+        return Err(FolderError::Differ { name: below.into(), what: "the number of files", first, second });
+    }
+    let start = Number { rank: 1, file: 1, of: first.of };
+    let mut wanted = start;
+    for number in numbers {
+        if number != wanted {
+            break;
+        }
+        wanted = if wanted.file < wanted.of {
+            Number { file: wanted.file.saturating_add(1), ..wanted }
+        } else {
+            Number { rank: wanted.rank.saturating_add(1), ..start }
+        };
+    }
+    if wanted.rank > highest {
+        Ok(())
+    } else {
+        Err(FolderError::Missing(format!("{below}{}", wanted.name()).into()))
+    }
 }
 
 /// A tensor as it comes together.
@@ -127,7 +183,8 @@ struct Growing {
 pub(super) fn open_at(folder: &Folder, below: &str, options: &OpenOptions) -> Result<Opened, Error> {
     let mut merge = Merge::new(&options.limits);
     let mut tensors: BTreeMap<String, Growing> = BTreeMap::new();
-    for name in shards(folder, below) {
+    check_complete(folder, below)?;
+    for (name, _) in shards(folder, below) {
         let path = format!("{below}{name}");
         let source = folder.source(&path)?;
         let header = blob(&source, 0).map_err(|error| error.inside(&path))?;
@@ -161,7 +218,7 @@ fn read(
     blob: &Blob,
     tensors: &mut BTreeMap<String, Growing>,
 ) -> Result<(), Error> {
-    let text = blob.metadata.get("DCP_SHARDING_INFO");
+    let text = blob.metadata.get(SHARDING);
     let text = text.ok_or(Error::Unsupported("a shard that does not say what it is a part of"))?;
     let malformed =
         |error: serde_json::Error| Error::Packed { packing: "safetensors", reason: error.to_string() };

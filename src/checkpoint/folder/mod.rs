@@ -40,7 +40,7 @@ struct Layout {
 pub type Named = (Box<str>, Opened);
 
 /// A checkpoint that is one model.
-fn one(opened: Opened) -> Vec<Named> {
+pub(super) fn one(opened: Opened) -> Vec<Named> {
     vec![("model".into(), opened)]
 }
 
@@ -49,7 +49,7 @@ pub(crate) const MEGATRON: &str = "megatron";
 
 /// Every layout, the most telling first.
 const LAYOUTS: &[Layout] = &[
-    Layout { name: "dcp", has: dcp::is_here, open: |folder, options| dcp::open(folder, options).map(one) },
+    Layout { name: "dcp", has: dcp::is_here, open: dcp::open },
     Layout {
         name: "deepspeed",
         has: deepspeed::is_here,
