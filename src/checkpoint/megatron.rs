@@ -193,7 +193,7 @@ fn check_one_save(paths: &[&str], facts: &[Facts]) -> Result<(), FolderError> {
     let path = |at: usize| paths.get(at).map_or("".into(), |path| Box::from(*path));
     let Some(first) = facts.first() else { return Ok(()) };
     let shared = facts.iter().all(|fact| fact.rank == first.rank);
-    let mut seen: HashMap<(u64, Option<&[(u64, u32)]>), usize> = HashMap::new();
+    let mut seen = HashMap::new();
     for (at, fact) in facts.iter().enumerate() {
         let differs = [("args", fact.sizes != first.sizes), ("iteration", fact.iteration != first.iteration)];
         if let Some((name, _)) = differs.into_iter().find(|(_, differs)| *differs) {
