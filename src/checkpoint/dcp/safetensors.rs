@@ -139,7 +139,8 @@ fn shards<'a>(folder: &'a Folder, below: &'a str) -> impl Iterator<Item = (&'a s
     folder.beside(below).filter_map(|name| Some((name, Number::read(name)?)))
 }
 
-/// All that the names speak of is there: each rank up to the highest, and each file of it. Whether the highest was the last
+/// All that the names speak of is there: each rank up to the highest, and each file by one of them, since a rank without a part
+/// of what a file holds writes none. Whether the highest was the last
 /// rank, no file says.
 fn check_complete(folder: &Folder, below: &str) -> Result<(), FolderError> {
     let numbers: BTreeSet<Number> = shards(folder, below).map(|(_, number)| number).collect();
@@ -149,23 +150,21 @@ fn check_complete(folder: &Folder, below: &str) -> Result<(), FolderError> {
         let (first, second) = (first.name().into(), other.name().into());
         return Err(FolderError::Differ { name: below.into(), what: "the number of files", first, second });
     }
-    let start = Number { rank: 1, file: 1, of: first.of };
-    let mut wanted = start;
-    for number in numbers {
-        if number != wanted {
-            break;
-        }
-        wanted = if wanted.file < wanted.of {
-            Number { file: wanted.file.saturating_add(1), ..wanted }
-        } else {
-            Number { rank: wanted.rank.saturating_add(1), ..start }
-        };
+    let ranks = numbers.iter().map(|number| number.rank).collect();
+    let files = numbers.iter().map(|number| number.file).collect();
+    let rank = first_missing(&ranks, highest).map(|rank| Number { rank, file: 1, of: first.of });
+    let file = first_missing(&files, first.of).map(|file| Number { rank: 1, file, of: first.of });
+    match rank.or(file) {
+        None => Ok(()),
+        Some(missing) => Err(FolderError::Missing(format!("{below}{}", missing.name()).into())),
     }
-    if wanted.rank > highest {
-        Ok(())
-    } else {
-        Err(FolderError::Missing(format!("{below}{}", wanted.name()).into()))
-    }
+}
+
+/// The first number from 1 to `last` that is not there, found in as many steps as there are numbers.
+fn first_missing(numbers: &BTreeSet<u32>, last: u32) -> Option<u32> {
+    let held = numbers.iter().copied().zip(1..).take_while(|(number, expected)| number == expected);
+    let next = held.last().map_or(1, |(number, _)| number.saturating_add(1));
+    (next <= last).then_some(next)
 }
 
 /// A tensor as it comes together.
