@@ -13,6 +13,9 @@ use crate::tensor::{Kind, Leaf, Step, Tree};
 /// What [`OpenedFolder::layout`] says of a folder in one of Hugging Face's layouts.
 pub const HUGGING_FACE: &str = "hugging-face";
 
+/// Why a file that may hold a model is none of a folder's: [`OpenedFolder::left_out`].
+pub const UNOPENED: &str = "no file of this checkpoint, and not opened: convert it by itself";
+
 /// A folder that is open.
 #[derive(Debug)]
 pub struct OpenedFolder {
@@ -154,11 +157,7 @@ fn reason(name: &str) -> &'static str {
     const MODELS: [&str; 7] = [".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle", ".safetensors"];
     let name = name.to_ascii_lowercase();
     let is_model = MODELS.iter().any(|end| name.ends_with(end));
-    let other = if is_model {
-        "no file of this checkpoint, and not opened: convert it by itself"
-    } else {
-        "no weights"
-    };
+    let other = if is_model { UNOPENED } else { "no weights" };
     REASONS.iter().find(|(part, _)| name.contains(part)).map_or(other, |(_, reason)| reason)
 }
 

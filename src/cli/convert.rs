@@ -11,6 +11,7 @@ use depickle::checkpoint::{self, OpenOptions};
 use depickle::container::{Format, detect};
 use depickle::convert::{Converted, Options, convert_folder, convert_source};
 use depickle::custody::{Expect, Expectation, Expected};
+use depickle::folder::UNOPENED;
 use depickle::output::Folders;
 use depickle::policy::{Overrides, Policy};
 use depickle::progress::{Progress, Silent};
@@ -388,6 +389,22 @@ fn expected(expected: &Expected) -> String {
     }
 }
 
+/// How many files of a folder are not converted, those that may hold models by themselves.
+fn left_out(files: &[(String, String)]) -> impl Iterator<Item = String> {
+    let (models, others): (Vec<_>, Vec<_>) = files.iter().partition(|(_, reason)| reason == UNOPENED);
+    [
+        ("left out", others, ""),
+        ("NOT CONVERTED", models, ": no files of this checkpoint; convert each by itself"),
+    ]
+    .into_iter()
+    .filter(|(_, files, _)| !files.is_empty())
+    .map(|(what, files, why)| {
+        let names: Vec<&str> = files.iter().take(4).map(|(path, _)| path.as_str()).collect();
+        let more = if files.len() > names.len() { ", …" } else { "" };
+        format!("{what}: {} ({}{more}){why}", Count(length(files.len()), "file"), names.join(", "))
+    })
+}
+
 /// What should be known of a conversion, besides its result.
 fn notes(converted: &Converted, verbose: bool) -> Vec<String> {
     let mut lines: Vec<String> = converted.notes.iter().map(ToString::to_string).collect();
@@ -400,17 +417,11 @@ fn notes(converted: &Converted, verbose: bool) -> Vec<String> {
     if converted.copied > 0 {
         lines.push(format!("copied: {} beside the weights", Count(converted.copied, "file")));
     }
-    match converted.left_out_files.as_slice() {
-        [] => {}
-        files if verbose => {
-            lines.extend(files.iter().map(|(path, reason)| format!("left out: {path}: {reason}")));
-        }
-        files => {
-            let names: Vec<&str> = files.iter().take(4).map(|(path, _)| path.as_str()).collect();
-            let more = if files.len() > names.len() { ", …" } else { "" };
-            let files = Count(length(files.len()), "file");
-            lines.push(format!("left out: {files} ({}{more})", names.join(", ")));
-        }
+    if verbose {
+        let files = converted.left_out_files.iter();
+        lines.extend(files.map(|(path, reason)| format!("left out: {path}: {reason}")));
+    } else {
+        lines.extend(left_out(&converted.left_out_files));
     }
     if verbose {
         lines.extend(converted.left_out.iter().map(|group| {

@@ -320,6 +320,9 @@ fn files_beside_those_of_ranks_are_not_said_to_hold_nothing() {
     assert_eq!(found, ["model"]);
     let head = left_out.iter().find(|(name, _)| name == "head.pt").unwrap();
     assert!(head.1.contains("convert it by itself"), "{left_out:?}");
+    let out = TempDir::new().unwrap();
+    let converted = depickle(out.path(), &["convert", folder.path().to_str().unwrap(), "-o", "out"]);
+    assert!(converted.err.contains("NOT CONVERTED: 1 file (head.pt)"), "{converted:?}");
     // Checkpoints in folders of their own are not one.
     let folder = named(&["exp1/rank*.pt", "exp2/rank*.pt"]);
     assert!(!depickle::folder::is_checkpoint(folder.path()));
@@ -344,7 +347,8 @@ fn copies_that_are_not_the_same_are_refused_and_both_files_named() {
     let path = folder.path().to_str().unwrap();
     let converted = depickle(out.path(), &["convert", path, "-o", "out"]);
     assert_eq!(converted.code, 3, "{converted:?}");
-    for part in ["\"b\": its data is not the same", "model_rank_0.pt", "model_rank_1.pt"] {
+    for part in ["\"b\": its data is not the same", "--exclude goes on", "model_rank_0.pt", "model_rank_1.pt"]
+    {
         assert!(converted.err.contains(part), "{converted:?}");
     }
     assert!(!out.path().join("out").exists());

@@ -112,6 +112,22 @@ pub enum FolderError {
         /// The other.
         second: Box<str>,
     },
+    /// Copies of a tensor in two files that are not the same, such as statistics that each rank counted by itself.
+    #[error(
+        "{name:?}: {what} is not the same in {} and {}; --exclude goes on without it",
+        first.escape_debug(),
+        second.escape_debug()
+    )]
+    Copies {
+        /// Name in the checkpoint.
+        name: Box<str>,
+        /// What has to be the same.
+        what: &'static str,
+        /// One file.
+        first: Box<str>,
+        /// The other.
+        second: Box<str>,
+    },
     /// A name in a file of the checkpoint that is no file name.
     #[error("{}: {name:?} is no name of a folder beside it", file.escape_debug())]
     Tag {

@@ -56,6 +56,6 @@ impl Opened {
         let file =
             |(file, _): &(usize, View)| self.files.get(*file).map_or("".into(), |file| file.name.clone());
         let (first, second) = (file(&replica.kept), file(&replica.other));
-        Err(FolderError::Differ { name: replica.name.clone(), what, first, second }.into())
+        Err(FolderError::Copies { name: replica.name.clone(), what, first, second }.into())
     }
 }
