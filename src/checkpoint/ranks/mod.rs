@@ -74,7 +74,7 @@ fn has_shards(folder: &Folder, path: &str) -> Result<bool, Error> {
 const NAMES: &[&[u8]] = &[b"DTensor", b"ShardedTensor"];
 
 /// Pieces beyond one for each part, over all tensors of all ranks: names can share one local part that each cuts into thousands.
-const MOST_PIECES: usize = 1 << 18;
+const MOST_PIECES: usize = 1 << 20;
 
 /// Puts the files of all ranks together: a model of each set, which may be of another save.
 ///
