@@ -292,7 +292,7 @@ fn a_factor_that_only_takes_time_is_refused() {
 fn pieces_are_counted_over_all_tensors() {
     let strided = placement("_StridedShard", &[("dim", int(0)), ("split_factor", int(1000))]);
     let lie = Rank { placements: vec![strided], size: vec![2000], local: vec![1000], ..rows(0) };
-    let names: Vec<String> = (0..300).map(|i| format!("w{i}")).collect();
+    let names: Vec<String> = (0..1_100).map(|i| format!("w{i}")).collect();
     let all: Vec<(&str, Part)> = names.iter().map(|name| (name.as_str(), lie.part())).collect();
     let folder = TempDir::new().unwrap();
     write(&folder, "rank0.pt", &dict(&all), &lie.bytes());
