@@ -71,7 +71,7 @@ pub(super) fn open(folder: &Folder, options: &OpenOptions) -> Result<Opened, Err
     let (model_files, optims) = (ending(MODEL), ending(OPTIM));
     names::check_all(&model_files)?;
     names::check_all(&optims)?;
-    let models = read_models(folder, &model_files, &mut merge, options)?;
+    let models = read_all(folder, &model_files, &mut merge, options, ModelStates::read)?;
     if universal::is_at(folder, &below) {
         let is_sharded = model_files.iter().any(|path| path.contains("zero_pp_rank_"));
         let universal = Universal::read(folder, &below, &models, is_sharded, &mut merge, options)?;
@@ -84,7 +84,8 @@ pub(super) fn open(folder: &Folder, options: &OpenOptions) -> Result<Opened, Err
     if optims.is_empty() {
         without_zero(first, models.len(), &mut merge)?;
     } else {
-        let flat = read_optims(folder, &optims, &mut merge, options)?;
+        let states = read_all(folder, &optims, &mut merge, options, OptimStates::read)?;
+        let flat = Flat::new(&states, &merge)?;
         with_zero(&models, &Master::Flat(flat), &mut merge)?;
     }
     Ok(merge.finish())
@@ -128,37 +129,22 @@ fn latest(folder: &Folder) -> Result<String, Error> {
     Ok(below)
 }
 
-fn read_models(
+/// What each of several files says, in their order.
+fn read_all<T>(
     folder: &Folder,
     paths: &[String],
     merge: &mut Merge<'_>,
     options: &OpenOptions,
-) -> Result<Vec<ModelStates>, Error> {
-    let mut read = |path: &String| {
-        let file = RankFile::open(folder, path, merge, options)?;
-        names::check_own(path, file.archive())?;
-        let states = ModelStates::read(&file)?;
-        merge.keep_beside(file.into_held());
-        Ok(states)
-    };
-    paths.iter().map(&mut read).collect()
-}
-
-fn read_optims(
-    folder: &Folder,
-    paths: &[String],
-    merge: &mut Merge<'_>,
-    options: &OpenOptions,
-) -> Result<Flat, Error> {
+    says: impl Fn(&RankFile) -> Result<T, Error>,
+) -> Result<Vec<T>, Error> {
     let read = |path: &String| {
         let file = RankFile::open(folder, path, merge, options)?;
         names::check_own(path, file.archive())?;
-        let states = OptimStates::read(&file)?;
+        let said = says(&file)?;
         merge.keep_beside(file.into_held());
-        Ok(states)
+        Ok(said)
     };
-    let ranks = paths.iter().map(read).collect::<Result<Vec<_>, Error>>()?;
-    Flat::new(&ranks, merge)
+    paths.iter().map(read).collect()
 }
 
 /// Without ZeRO every rank has the whole module, and rank 0 writes it.
