@@ -13,7 +13,7 @@ mod rank_file;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::bytes::{FileSource, Span, read_vec};
 use crate::limits::{LimitKind, check};
@@ -28,6 +28,7 @@ pub(super) use plain::Plain;
 pub(super) use rank_file::RankFile;
 
 /// A layout in which a folder is one checkpoint.
+#[derive(Debug)]
 struct Layout {
     /// What it is called.
     name: &'static str,
@@ -65,8 +66,7 @@ const LAYOUTS: &[Layout] = &[
 /// # Errors
 /// As [`open`](super::open); what does not fit together.
 pub fn open_folder(folder: &Folder, options: &OpenOptions) -> Result<Vec<Named>, Error> {
-    let layout = LAYOUTS.iter().find(|layout| (layout.has)(folder));
-    let models = layout.map_or_else(|| Ok(Vec::new()), |layout| (layout.open)(folder, options))?;
+    let models = folder.known().map_or_else(|| Ok(Vec::new()), |layout| (layout.open)(folder, options))?;
     if options.strict {
         models.iter().try_for_each(|(_, opened)| super::open::check_strict(opened))?;
     }
@@ -83,6 +83,8 @@ pub struct Folder {
     files: BTreeMap<Box<str>, u64>,
     /// Those that were opened: what was compared with a digest is what is read.
     sources: Arc<Mutex<HashMap<Box<str>, Arc<FileSource>>>>,
+    /// Its layout, once it was asked for: that of files of ranks is told by what each file says.
+    layout: OnceLock<Option<&'static Layout>>,
 }
 
 /// What a small file says that names a folder beside it, such as that of the last save.
@@ -118,17 +120,21 @@ impl Folder {
                 }
             }
         }
-        Ok(Self { root: root.to_owned(), files, sources: Arc::default() })
+        Ok(Self { root: root.to_owned(), files, sources: Arc::default(), layout: OnceLock::new() })
     }
 
     /// Whether it has a layout that makes it one checkpoint.
     pub fn is_checkpoint(&self) -> bool {
-        self.layout().is_some()
+        self.known().is_some()
     }
 
     /// The name of the layout that makes it one checkpoint.
     pub fn layout(&self) -> Option<&'static str> {
-        LAYOUTS.iter().find(|layout| (layout.has)(self)).map(|layout| layout.name)
+        self.known().map(|layout| layout.name)
+    }
+
+    fn known(&self) -> Option<&'static Layout> {
+        *self.layout.get_or_init(|| LAYOUTS.iter().find(|layout| (layout.has)(self)))
     }
 
     /// Every file in order.
