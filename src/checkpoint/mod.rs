@@ -34,7 +34,7 @@ use crate::bytes::ReadAt;
 use crate::limits::Limits;
 use crate::policy::{JudgedGlobal, Overrides, Use};
 use crate::rebuild::{Rebuilt, Shard};
-use crate::tensor::{EntryId, Storage, StreamId, Streams, Tensor, Tree};
+use crate::tensor::{EntryId, Storage, StreamId, Streams, Tensor, Tree, View};
 use crate::values::Values;
 
 pub(crate) use expand::expand_some;
@@ -177,6 +177,14 @@ pub struct Opened {
 }
 
 impl Opened {
+    /// Where a view lies: its file by position in `files`, the member of the archive that holds its storage, and the
+    /// storage's key, where the container names them.
+    pub fn place_of(&self, view: &View) -> (u64, Option<&str>, Option<&str>) {
+        let Some(storage) = self.storages.get(view.storage().index()) else { return (0, None, None) };
+        let file = crate::bytes::length(self.streams.file_of(storage.place.stream()));
+        (file, storage.entry.as_deref(), Some(&*storage.key).filter(|key| !key.is_empty()))
+    }
+
     /// A source of one file.
     fn new(file: SourceFile, strays: Vec<String>, streams: Streams, rebuilt: Rebuilt) -> Self {
         Self::merged(vec![file], strays, streams, rebuilt)

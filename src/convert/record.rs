@@ -301,15 +301,12 @@ impl<'a> Part<'a> {
     }
 
     fn piece(self, view: &View, path: Vec<String>, region: Option<Region>) -> Piece {
-        let opened = &self.model.opened;
-        let storage = opened.storages.get(view.storage().index());
-        let source = storage.map_or(0, |storage| opened.streams.file_of(storage.place.stream()));
-        let key = storage.map(|storage| storage.key.to_string());
+        let (source, entry, storage) = self.model.opened.place_of(view);
         Piece {
-            source: self.source.saturating_add(crate::bytes::length(source)),
+            source: self.source.saturating_add(source),
             path,
-            entry: storage.and_then(|storage| storage.entry.as_deref()).map(str::to_owned),
-            storage: key.filter(|key| !key.is_empty()),
+            entry: entry.map(str::to_owned),
+            storage: storage.map(str::to_owned),
             offset: view.offset(),
             stride: view.strides().to_vec(),
             dtype: view.dtype().full_name(view.family()),

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::accounting::Accounted;
 use crate::report::Tool;
+pub use crate::report::{Piece, Region};
 
 /// The value of `schema`.
 pub const SCHEMA: &str = "depickle-manifest/1";
@@ -183,36 +184,6 @@ pub struct TensorRecord {
     pub to: Target,
     /// How it was changed; null where it was not.
     pub encoding: Option<EncodingRecord>,
-}
-
-/// One piece of a tensor, in its source.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Piece {
-    /// Position in `sources`.
-    pub source: u64,
-    /// Steps from the root of the source.
-    pub path: Vec<String>,
-    /// Member of the archive; null where the container names none.
-    pub entry: Option<String>,
-    /// Key of the storage; null for data embedded in the pickle.
-    pub storage: Option<String>,
-    /// First element, in elements.
-    pub offset: u64,
-    /// Strides, in elements.
-    pub stride: Vec<u64>,
-    /// Element type of the source.
-    pub dtype: String,
-    /// Part of the output tensor; null for the whole.
-    pub region: Option<Region>,
-}
-
-/// A part of a tensor.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Region {
-    /// First index in each dimension.
-    pub start: Vec<u64>,
-    /// Size in each dimension.
-    pub size: Vec<u64>,
 }
 
 /// Where a tensor went.

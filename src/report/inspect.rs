@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use crate::accounting::Accounting;
 
+use super::piece::Piece;
+
 /// The value of `schema`.
 pub const INSPECT_SCHEMA: &str = "depickle-inspect/1";
 
@@ -194,32 +196,11 @@ pub struct InspectedTensor {
     /// Whether its elements lie row-major and without gaps.
     pub contiguous: bool,
     /// What it is put together of, where its source holds it in parts, as `from` of the manifest; null where it is whole.
-    pub parts: Option<Vec<InspectedPart>>,
+    pub parts: Option<Vec<Piece>>,
     /// How it stands for what safetensors has no type for, or is cast by its library; null where it is as it is.
     pub encoding: Option<InspectedEncoding>,
     /// Path of the first tensor that is the same view of the same storage; null where there is none before it.
     pub same_as: Option<Vec<String>>,
-}
-
-/// A part of a tensor.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct InspectedPart {
-    /// Position of its file in `sources`.
-    pub source: u64,
-    /// Steps to it in that file.
-    pub path: Vec<String>,
-    /// Member of the archive that holds the storage; null where the container names none.
-    pub entry: Option<String>,
-    /// Key of the storage; null where it has none.
-    pub storage: Option<String>,
-    /// First element in the storage, in elements.
-    pub offset: u64,
-    /// Strides, in elements.
-    pub stride: Vec<u64>,
-    /// Element type of the source.
-    pub dtype: String,
-    /// Which part of the whole.
-    pub region: InspectedRegion,
 }
 
 /// How a tensor is re-encoded.
@@ -231,15 +212,6 @@ pub struct InspectedEncoding {
     pub from: Option<String>,
     /// Which part of the re-encoded tensor it is; null for a cast.
     pub part: Option<&'static str>,
-}
-
-/// A box of a tensor.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct InspectedRegion {
-    /// Its first index in each dimension.
-    pub start: Vec<u64>,
-    /// Its size in each dimension.
-    pub size: Vec<u64>,
 }
 
 /// Values that are no tensors, at one place.

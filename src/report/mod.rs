@@ -5,6 +5,7 @@ mod convert;
 mod diff;
 mod disasm;
 mod inspect;
+mod piece;
 mod scan;
 mod sign;
 mod tool;
@@ -16,10 +17,10 @@ pub use diff::{
 };
 pub use disasm::{DISASM_SCHEMA, DisasmArg, DisasmItem, DisasmMemo, DisasmName, DisasmOp, DisasmRaw};
 pub use inspect::{
-    INSPECT_SCHEMA, Inspected, InspectedEncoding, InspectedFile, InspectedPart, InspectedPickle,
-    InspectedRegion, InspectedSource, InspectedTensor, LeftOutFile, LeftOutGroup, NamedGlobal, Place,
-    Planned, RefusedCall, ValueGroup,
+    INSPECT_SCHEMA, Inspected, InspectedEncoding, InspectedFile, InspectedPickle, InspectedSource,
+    InspectedTensor, LeftOutFile, LeftOutGroup, NamedGlobal, Place, Planned, RefusedCall, ValueGroup,
 };
+pub use piece::{Piece, Region};
 pub use scan::{
     Coverage, FileVerdict, Finding, SCAN_SCHEMA, ScanError, ScanPolicy, ScanSummary, Scanned, ScannedFile,
     Severity,

@@ -11,10 +11,10 @@ use depickle::container::{Format, Safetensors, detect};
 use depickle::plan::{self, Note};
 use depickle::policy::Overrides;
 use depickle::report::{
-    InspectedEncoding, InspectedFile, InspectedPart, InspectedPickle, InspectedRegion, InspectedSource,
-    InspectedTensor, LeftOutFile, LeftOutGroup, NamedGlobal, Place, Planned, RefusedCall, ValueGroup,
+    InspectedEncoding, InspectedFile, InspectedPickle, InspectedSource, InspectedTensor, LeftOutFile,
+    LeftOutGroup, NamedGlobal, Piece, Place, Planned, RefusedCall, Region, ValueGroup,
 };
-use depickle::tensor::{EntryId, Kind, Leaf, Piece, Tensor, TensorId, View};
+use depickle::tensor::{self, EntryId, Kind, Leaf, Tensor, TensorId, View};
 use depickle::{Error, ErrorKind, convert, folder};
 
 use super::super::exit::Exit;
@@ -252,10 +252,8 @@ fn source_of(opened: &Opened, file: &SourceFile) -> InspectedSource {
 
 /// Where a view lies: its file, and member and key of its storage.
 fn place_of(opened: &Opened, view: &View) -> (u64, Option<String>, Option<String>) {
-    let Some(storage) = opened.storages.get(view.storage().index()) else { return (0, None, None) };
-    let source = length(opened.streams.file_of(storage.place.stream()));
-    let key = Some(storage.key.to_string()).filter(|key| !key.is_empty());
-    (source, storage.entry.as_deref().map(str::to_owned), key)
+    let (source, entry, key) = opened.place_of(view);
+    (source, entry.map(str::to_owned), key.map(str::to_owned))
 }
 
 fn encoding(tensor: &Tensor) -> Option<InspectedEncoding> {
@@ -268,9 +266,9 @@ fn encoding(tensor: &Tensor) -> Option<InspectedEncoding> {
     cast.or(part.map(|part| InspectedEncoding { kind: part.kind, from: None, part: Some(part.part) }))
 }
 
-fn part(opened: &Opened, part: &Piece) -> InspectedPart {
+fn part(opened: &Opened, part: &tensor::Piece) -> Piece {
     let (source, entry, storage) = place_of(opened, &part.view);
-    InspectedPart {
+    Piece {
         source,
         path: part.path.iter().map(ToString::to_string).collect(),
         entry,
@@ -278,7 +276,7 @@ fn part(opened: &Opened, part: &Piece) -> InspectedPart {
         offset: part.view.offset(),
         stride: part.view.strides().to_vec(),
         dtype: part.view.dtype().full_name(part.view.family()),
-        region: InspectedRegion { start: part.start.to_vec(), size: part.size.to_vec() },
+        region: Some(Region { start: part.start.to_vec(), size: part.size.to_vec() }),
     }
 }
 
