@@ -13,6 +13,7 @@ mod graft;
 mod join;
 mod layers;
 mod legacy;
+mod library;
 mod megatron;
 mod nested;
 mod numpy;

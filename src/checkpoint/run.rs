@@ -15,6 +15,7 @@ use crate::tensor::{EntryId, Kind, Leaf, Step, StreamId, Streams};
 
 use super::buffers::{self, Buffers};
 use super::companions::{self, Companions};
+use super::library::library;
 use super::{Error, FoundPickle, OpenOptions, Opened, PickleInfo, RefusedUse, Source, SourceFile, embedded};
 
 /// A pickle that ran to its end.
@@ -465,34 +466,11 @@ pub(super) fn open_plain(source: &Source, options: &OpenOptions) -> Result<Opene
         (accounting.trailing > 0).then(|| format!("{} bytes follow the pickle", accounting.trailing));
     let container = if is_joblib { "joblib" } else { "pickle" };
     let file = SourceFile { pickles: ran.infos(&streams)?, ..SourceFile::new(container, accounting) };
-    let library = library(&ran);
+    let library = library(&ran.judgement);
     let mut opened = Opened::new(file, strays.into_iter().collect(), streams, rebuilt);
     opened.library = library;
     opened.files.append(&mut ran.companions.files);
     Ok(opened)
-}
-
-/// Libraries whose estimators, models and tables are more than their arrays, by the module that their classes are in.
-const LIBRARIES: &[(&str, &str)] = &[
-    ("sklearn", "scikit-learn"),
-    ("gensim", "gensim"),
-    ("pandas", "pandas"),
-    ("scipy", "scipy"),
-    ("xgboost", "XGBoost"),
-    ("lightgbm", "LightGBM"),
-    ("statsmodels", "statsmodels"),
-    ("hmmlearn", "hmmlearn"),
-    ("imblearn", "imbalanced-learn"),
-];
-
-fn library(ran: &Ran) -> Option<&'static str> {
-    let names = |module: &str| {
-        ran.judgement.globals.iter().any(|global| {
-            let top = global.name.split('.').next();
-            top == Some(module) && !global.name.starts_with("sklearn.externals.joblib")
-        })
-    };
-    LIBRARIES.iter().find(|(module, _)| names(module)).map(|(_, library)| *library)
 }
 
 fn first_byte(source: &Source) -> Result<u8, Error> {
